@@ -1,0 +1,1 @@
+"""Machines: one package each, found by `pkgutil`; the contract is in `base`."""

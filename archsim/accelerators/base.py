@@ -1,0 +1,239 @@
+"""The contract of an accelerator. A machine is one package beside this file; classes register themselves.
+
+Order of the calls (run.py): place, prepare, map, then per block of images execute (or expect), then time per batch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from archsim.approx import Knob, LayerSetting
+from archsim.counts import Action, Counts
+from archsim.energy import PriceTable, load_prices
+from archsim.errors import StudyError, did_you_mean
+from archsim.workload.formats import NumberFormat
+from archsim.workload.layers import Layer
+from archsim.workload.params import Array, LayerParams, Scale
+
+if TYPE_CHECKING:
+    import numpy as np
+    import simpy
+
+    from archsim.memory.base import MemoryPort
+    from archsim.sim import Timeline
+
+
+class AcceleratorConfig(BaseModel):
+    """Fields every machine has; a subclass adds its own, unit in every name. Presets are `Accelerator.presets`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clock_MHz: float = Field(gt=0)
+    prices: str = Field(description="price table: a shipped name or a YAML file")
+    idle_power_mW: float = Field(default=0.0, ge=0, description="charged while other machines of the platform run")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which tensors of a layer stay on chip ('weights', 'ifmap', 'ofmap'); those make no memory access."""
+
+    chip: frozenset[str] = frozenset()
+    group: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What DRAM holds of one layer, made offline from clean weights; `extra` is the machine's own form (order, codes)."""
+
+    params: LayerParams
+    extra: Any = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A mapping: integers only, hashable. `batch` is the N it was made for. Machines extend it."""
+
+    batch: int
+
+    def describe(self) -> dict[str, int | str]:
+        """Return the figures shown as `mapping` in the result; keys are the field's terms."""
+        return {"batch": self.batch}
+
+
+@dataclass(frozen=True)
+class BatchActivity:
+    """What the data of one batch did: counts and the integers timing needs. Hashable, no tensors.
+
+    `tiles` holds whatever per-tile integers the machine's `time` reads (busy cycles, transfer bytes).
+    """
+
+    macs_done: int
+    counts: tuple[tuple[Action, int], ...] = ()
+    tiles: tuple[tuple[int, ...], ...] = ()
+    metrics: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """`y` holds the finished ofmap codes of all images given (None from `expect`); one BatchActivity per batch.
+
+    `saturated_words` and `overflow_events` are summed over the images given.
+    """
+
+    y: Array | None
+    batches: tuple[BatchActivity, ...]
+    saturated_words: int = 0
+    overflow_events: int = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What `time` returns: the bound that binds (a short name) and the machine's metrics."""
+
+    bound: str
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Clockwork:
+    """What `time` works with: simpy's clock in machine cycles, the memory port, counters, trace."""
+
+    env: simpy.Environment
+    memory: MemoryPort
+    counts: Counts
+    trace: Timeline | None = None
+
+
+class Draws(Protocol):
+    """Random streams for `execute`: `draws(use, image)` is a counter-based generator keyed by seed, machine, layer."""
+
+    def __call__(self, use: str, image: int) -> np.random.Generator:
+        """Return the generator of one use and one image (index within the block given to `execute`)."""
+
+
+@dataclass(frozen=True)
+class RtlBlock:
+    """A Verilog block and its pure-Python model, for co-simulation. Nothing here imports cocotb.
+
+    `model(parameters)` makes an object with `step(inputs) -> outputs`; `random_cases(seed)` and
+    `cases_from(layer, plan, x, stored, tiles, seed)` yield stimuli.
+    """
+
+    name: str
+    folder: str
+    parameters: Mapping[str, int]
+    model: Callable[[Mapping[str, int]], Any]
+    random_cases: Callable[[int], Iterator[Any]]
+    cases_from: Callable[..., Iterator[Any]]
+
+
+class Accelerator(ABC):
+    """A machine; subclass it in `archsim/accelerators/<kind>/` and it is known by its `kind`."""
+
+    kind: ClassVar[str]
+    about: ClassVar[str] = ""
+    Config: ClassVar[type[AcceleratorConfig]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    formats: ClassVar[tuple[NumberFormat, ...]]
+    accepts: ClassVar[tuple[type[Layer], ...]]
+    knobs: ClassVar[tuple[Knob, ...]] = ()
+    actions: ClassVar[frozenset[Action]]
+    rtl: ClassVar[tuple[RtlBlock, ...]] = ()
+    registry: ClassVar[dict[str, type[Accelerator]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        kind = cls.__dict__.get("kind")
+        if kind is None:
+            return
+        other = Accelerator.registry.get(kind)
+        if other is not None and other.__module__ != cls.__module__:
+            raise TypeError(f"accelerator kind {kind!r} is defined in both {other.__module__} and {cls.__module__}")
+        Accelerator.registry[kind] = cls
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+
+    @cached_property
+    def prices(self) -> PriceTable:
+        """Prices of all declared actions. Raises: PricingError naming an action without a price."""
+        module = importlib.import_module(type(self).__module__.rsplit(".", 1)[0])
+        own = Path(str(module.__file__)).parent / "energy.yaml"
+        return load_prices(own, self.config.prices, self.actions, self.config.clock_MHz)
+
+    @property
+    def peak_macs_per_cycle(self) -> int:
+        """Multipliers that can work in one cycle."""
+        raise NotImplementedError
+
+    @property
+    def can_expect(self) -> bool:
+        """True if the machine counts from zero fractions, so shape-only networks need no tensors."""
+        return type(self).expect is not Accelerator.expect
+
+    def place(self, layers: Sequence[Layer]) -> dict[str, Placement]:
+        """Decide for a run of consecutive layers what stays on chip; default: everything in DRAM."""
+        return {layer.name: Placement() for layer in layers}
+
+    def prepare(self, layer: Layer, params: LayerParams, setting: LayerSetting) -> Stored:
+        """Turn clean weights into what DRAM holds; offline."""
+        return Stored(params)
+
+    @abstractmethod
+    def map(self, layer: Layer, stored: Stored, placement: Placement) -> Plan:
+        """Return the plan for `layer` (its N is the batch). Raises: MappingError naming the failed constraint."""
+
+    @abstractmethod
+    def execute(
+        self, layer: Layer, plan: Plan, x: Array, stored: Stored, setting: LayerSetting, draws: Draws
+    ) -> Activity:
+        """Compute what the data does: x holds codes of k*N images; returns y finished and one BatchActivity per batch."""
+
+    def expect(self, layer: Layer, plan: Plan, zero_fractions: tuple[float, float]) -> Activity:
+        """Return the expected counts of one batch from the zero fractions (ifmap, ofmap); optional."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def time(self, layer: Layer, plan: Plan, activity: BatchActivity, work: Clockwork) -> Generator[Any, Any, Timing]:
+        """Simpy process of one batch, from a reset machine; counts actions into `work.counts`."""
+
+    @abstractmethod
+    def closed_form_cycles(self, layer: Layer, plan: Plan, activity: BatchActivity) -> int:
+        """Cycles with an infinitely fast memory: the oracle of the contract test."""
+
+    def profile(self, layer: Layer, plan: Plan, x: Array, stored: Stored, candidates: Sequence[Any]) -> Sequence[Any]:
+        """Evaluate many levels of one knob in one pass (ops and errors per candidate), for tuners; optional."""
+        raise NotImplementedError
+
+
+def known_accelerators() -> dict[str, type[Accelerator]]:
+    """Import every machine package once and return kind -> class."""
+    import archsim.accelerators as here
+
+    for found in pkgutil.iter_modules(here.__path__):
+        if found.ispkg:
+            importlib.import_module(f"{here.__name__}.{found.name}")
+    return dict(sorted(Accelerator.registry.items()))
+
+
+def accelerator_class(kind: str) -> type[Accelerator]:
+    """Return the class of `kind`. Raises: StudyError with the nearest and the allowed kinds."""
+    known = known_accelerators()
+    if kind not in known:
+        raise StudyError(f"unknown accelerator kind {kind!r}{did_you_mean(kind, known)}")
+    return known[kind]
+
+
+__all__ = [
+    "Accelerator", "AcceleratorConfig", "Activity", "BatchActivity", "Clockwork", "Draws", "Placement", "Plan",
+    "RtlBlock", "Scale", "Stored", "Timing", "accelerator_class", "known_accelerators",
+]  # fmt: skip

@@ -1,0 +1,59 @@
+"""Finding files a study names: next to the study, here, in the shipped assets, in `$ARCHSIM_DATA`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from archsim.errors import AssetError, did_you_mean
+
+_ROOT = Path(__file__).resolve().parent
+_SHIPPED = ("configs", "workloads/networks", "workloads/trained", "workloads", "rtl")
+
+
+def shipped_root() -> Path:
+    """Return the folder that holds `configs/`, `workloads/` and `rtl/`: the wheel's assets or the checkout."""
+    installed = _ROOT / "_assets"
+    return installed if installed.is_dir() else _ROOT.parent
+
+
+def data_folder() -> Path | None:
+    """Return the folder of external data: `$ARCHSIM_DATA`, else `../shared/data` beside the checkout, else None."""
+    named = os.environ.get("ARCHSIM_DATA")
+    folder = Path(named) if named else shipped_root().parent / "shared" / "data"
+    return folder if folder.is_dir() else None
+
+
+def search_folders(beside: Path | None = None) -> list[Path]:
+    """Return the folders `find` looks in, in order; `beside` is the folder of the file that names the asset."""
+    root = shipped_root()
+    folders = [beside] if beside else []
+    folders += [Path.cwd(), *(root / name for name in _SHIPPED)]
+    data = data_folder()
+    return [*folders, data] if data else folders
+
+
+def find(name: str, beside: Path | None = None) -> Path:
+    """Return the first file called `name` in `search_folders(beside)`.
+
+    Raises: AssetError naming the file, the folders searched and the nearest existing name.
+    """
+    path = Path(name).expanduser()
+    if path.is_absolute():
+        if path.is_file():
+            return path
+        raise AssetError(f"file not found: {name}")
+    folders = search_folders(beside)
+    for folder in folders:
+        if (folder / path).is_file():
+            return folder / path
+    known = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.suffix == path.suffix}
+    hint = did_you_mean(name, known) if known else ""
+    looked = ", ".join(_short(folder) for folder in folders)
+    raise AssetError(f"file not found: {name}{hint}; looked in: {looked}")
+
+
+def _short(folder: Path) -> str:
+    """Return the folder relative to the current one where that is shorter."""
+    relative = os.path.relpath(folder)
+    return relative if len(relative) < len(str(folder)) else str(folder)

@@ -1,0 +1,1 @@
+"""Numeric kernels: arrays in, arrays out. Nothing of archsim, no simpy."""

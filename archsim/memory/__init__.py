@@ -1,0 +1,1 @@
+"""Off-chip memories: the port contract and the kinds that implement it."""

@@ -1,0 +1,133 @@
+"""Off-chip memory: the port a machine's timing process uses, and what an approximate memory does to data."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from archsim.approx import Knob
+from archsim.counts import Action, Counts
+from archsim.energy import PriceTable
+from archsim.errors import StudyError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import simpy
+
+Direction = Literal["read", "write"]
+Region = Literal["weights", "ifmap", "ofmap", "other"]
+
+
+class MemoryConfig(BaseModel):
+    """Base of a memory's Config; unit in every field name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MemoryPort(ABC):
+    """One machine's port for one layer and batch. `bytes_moved` is kept per (region, direction).
+
+    `stationary` is True if an access that finds the memory idle always takes the same time for the same bytes; then
+    identical passes may be simulated once and multiplied with `repeat`.
+    """
+
+    stationary: ClassVar[bool]
+
+    def __init__(self) -> None:
+        self.bytes_moved: dict[tuple[Region, Direction], int] = {}
+
+    @abstractmethod
+    def access(
+        self,
+        direction: Direction,
+        region: Region,
+        offset_bytes: int,
+        n_bytes: int,
+        *,
+        stride_bytes: int = 0,
+        rows: int = 1,
+    ) -> simpy.Event:
+        """Move `rows` rows of `n_bytes` and return the simpy event of their completion (machine cycles)."""
+
+    @abstractmethod
+    def counts(self) -> Counts:
+        """Return the memory's own action counts so far."""
+
+    def account(self, direction: Direction, region: Region, n_bytes: int) -> None:
+        """Count a transfer without spending time."""
+        key = (region, direction)
+        self.bytes_moved[key] = self.bytes_moved.get(key, 0) + n_bytes
+
+    def snapshot(self) -> dict[tuple[Region, Direction], int]:
+        """Return a copy of the traffic counters."""
+        return dict(self.bytes_moved)
+
+    def repeat(self, since: Mapping[tuple[Region, Direction], int], times: int) -> None:
+        """Count the traffic since a snapshot `times` more times (stationary memories only)."""
+        for (region, direction), n_bytes in self.snapshot().items():
+            self.account(direction, region, (n_bytes - since.get((region, direction), 0)) * times)
+
+
+class Memory(ABC):
+    """A memory kind; subclasses in this package register by `kind`."""
+
+    kind: ClassVar[str]
+    about: ClassVar[str] = ""
+    Config: ClassVar[type[MemoryConfig]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    knobs: ClassVar[tuple[Knob, ...]] = ()
+    actions: ClassVar[frozenset[Action]]
+    registry: ClassVar[dict[str, type[Memory]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        kind = cls.__dict__.get("kind")
+        if kind is None:
+            return
+        other = Memory.registry.get(kind)
+        if other is not None and other.__module__ != cls.__module__:
+            raise TypeError(f"memory kind {kind!r} is defined in both {other.__module__} and {cls.__module__}")
+        Memory.registry[kind] = cls
+
+    def __init__(self, config: MemoryConfig) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def prices(self) -> PriceTable:
+        """Prices of the memory's actions."""
+
+    @property
+    @abstractmethod
+    def bandwidth_bytes_per_us(self) -> float:
+        """Peak bandwidth, for bounds and rooflines."""
+
+    @abstractmethod
+    def port(self, env: simpy.Environment, clock_MHz: float) -> MemoryPort:
+        """Return a fresh port whose times are cycles of `clock_MHz`."""
+
+    def perturb(self, tensor: npt.NDArray[Any], region: Region, level: int, layer: str, image: int) -> npt.NDArray[Any]:
+        """Return what a reader of `tensor` sees at `level`; an exact memory returns the tensor itself."""
+        return tensor
+
+
+def known_memories() -> dict[str, type[Memory]]:
+    """Import every memory module once and return kind -> class."""
+    import archsim.memory as here
+
+    for found in pkgutil.iter_modules(here.__path__):
+        importlib.import_module(f"{here.__name__}.{found.name}")
+    return dict(sorted(Memory.registry.items()))
+
+
+def memory_class(kind: str) -> type[Memory]:
+    """Return the class of `kind`. Raises: StudyError with the nearest and the allowed kinds."""
+    known = known_memories()
+    if kind not in known:
+        raise StudyError(f"unknown memory kind {kind!r}{did_you_mean(kind, known)}")
+    return known[kind]

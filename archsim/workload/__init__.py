@@ -1,0 +1,1 @@
+"""Workloads: networks, data sets, number formats, calibration and the dense reference. No hardware."""

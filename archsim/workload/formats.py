@@ -1,0 +1,170 @@
+"""Number formats: how a real value becomes a code and back. One scale per tensor.
+
+Fixed point: value = code * 2^-f, f = n-1-ceil(log2(max|v|)), symmetric, two's complement, saturating; bfloat16 rounds
+to nearest even on storing; int8 affine: value = code * step + low; fp32: as imported.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from archsim.errors import StudyError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How codes of one tensor map to values: fixed point uses `fraction_bits`, affine uses `step` and `low`."""
+
+    fraction_bits: int = 0
+    step: float = 1.0
+    low: float = 0.0
+
+
+class NumberFormat(ABC):
+    """A number format; instances are frozen and compare by value."""
+
+    name: str
+    bits: int
+    integer: bool
+
+    @abstractmethod
+    def scale_of(self, low: float, high: float) -> Scale:
+        """Return the scale of a tensor whose calibrated values lie in [low, high]."""
+
+    @abstractmethod
+    def encode(self, values: Array, scale: Scale) -> Array:
+        """Return the codes of real values, rounded and saturated."""
+
+    @abstractmethod
+    def decode(self, codes: Array, scale: Scale) -> Array:
+        """Return the real values of codes (float64 for integer formats, float32 otherwise)."""
+
+
+@dataclass(frozen=True)
+class Fixed(NumberFormat):
+    """Fixed point with `bits` bits and a power-of-two scale per tensor (house rule 2); codes are int16 or int32."""
+
+    bits: int = 16
+    integer = True
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """`fixed16` and the like."""
+        return f"fixed{self.bits}"
+
+    @property
+    def code_max(self) -> int:
+        """Largest code; the smallest is `-code_max - 1`."""
+        return int((1 << (self.bits - 1)) - 1)
+
+    @property
+    def dtype(self) -> type[np.signedinteger[Any]]:
+        """Storage type of the codes."""
+        return np.int16 if self.bits <= 16 else np.int32
+
+    def scale_of(self, low: float, high: float) -> Scale:
+        """f = n-1-ceil(log2(max|v|)); an all-zero tensor gets f = n-1."""
+        peak = max(abs(low), abs(high))
+        if peak == 0:
+            return Scale(fraction_bits=self.bits - 1)
+        mantissa, exponent = math.frexp(peak)
+        return Scale(fraction_bits=self.bits - 1 - (exponent - 1 if mantissa == 0.5 else exponent))
+
+    def encode(self, values: Array, scale: Scale) -> Array:
+        """Round half up, saturate to n bits."""
+        codes = np.floor(np.ldexp(np.asarray(values, np.float64), scale.fraction_bits) + 0.5)
+        return np.clip(codes, -self.code_max - 1, self.code_max).astype(self.dtype)
+
+    def decode(self, codes: Array, scale: Scale) -> Array:
+        """value = code * 2^-f in float64."""
+        return np.ldexp(np.asarray(codes, np.float64), -scale.fraction_bits)
+
+
+@dataclass(frozen=True)
+class Float32(NumberFormat):
+    """fp32 as imported; no scale."""
+
+    bits: int = 32
+    name: str = "fp32"
+    integer = False
+
+    def scale_of(self, low: float, high: float) -> Scale:
+        """No scale."""
+        return Scale()
+
+    def encode(self, values: Array, scale: Scale) -> Array:
+        """Values as float32."""
+        return np.asarray(values, np.float32)
+
+    def decode(self, codes: Array, scale: Scale) -> Array:
+        """The codes are the values."""
+        return codes
+
+
+@dataclass(frozen=True)
+class Bfloat16(NumberFormat):
+    """bfloat16: float32 arrays whose low 16 bits are zero, rounded to nearest even on storing."""
+
+    bits: int = 16
+    name: str = "bfloat16"
+    integer = False
+
+    def scale_of(self, low: float, high: float) -> Scale:
+        """No scale."""
+        return Scale()
+
+    def encode(self, values: Array, scale: Scale) -> Array:
+        """Round to nearest even at bit 16; NaN stays NaN."""
+        floats = np.ascontiguousarray(values, np.float32)
+        bits = floats.view(np.uint32)
+        rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+        return np.where(np.isnan(floats), floats, rounded.view(np.float32))
+
+    def decode(self, codes: Array, scale: Scale) -> Array:
+        """The codes are the values."""
+        return codes
+
+
+@dataclass(frozen=True)
+class AffineInt8(NumberFormat):
+    """int8 affine: value = code * step + low with code 0..255, step = (high - low) / 255."""
+
+    bits: int = 8
+    name: str = "int8"
+    integer = True
+
+    def scale_of(self, low: float, high: float) -> Scale:
+        """step = (high - low) / 255; an empty range gets step 1."""
+        return Scale(step=(high - low) / 255 if high > low else 1.0, low=low)
+
+    def encode(self, values: Array, scale: Scale) -> Array:
+        """Round half up, clamp to 0..255."""
+        codes = np.floor((np.asarray(values, np.float64) - scale.low) / scale.step + 0.5)
+        return np.clip(codes, 0, 255).astype(np.uint8)
+
+    def decode(self, codes: Array, scale: Scale) -> Array:
+        """value = code * step + low in float64."""
+        return np.asarray(codes, np.float64) * scale.step + scale.low
+
+
+def parse_format(name: str) -> NumberFormat:
+    """Return the format called `name`: fp32, bfloat16, int8, fixed2 .. fixed32.
+
+    Raises: StudyError listing the allowed names.
+    """
+    plain: dict[str, NumberFormat] = {"fp32": Float32(), "bfloat16": Bfloat16(), "int8": AffineInt8()}
+    if name in plain:
+        return plain[name]
+    match = re.fullmatch(r"fixed(\d+)", name)
+    if match and 2 <= int(match.group(1)) <= 32:
+        return Fixed(int(match.group(1)))
+    raise StudyError(f"unknown number format {name!r} (allowed: fp32, bfloat16, int8, fixed2 .. fixed32)")
