@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -56,6 +56,12 @@ class Stored:
 
     params: LayerParams
     extra: Any = None
+
+    def perturbed(self, read: Callable[[Array], Array]) -> Stored:
+        """Return what a reader of an approximate memory sees; a machine with its own stored form overrides this."""
+        if self.params.weights is None:
+            return self
+        return replace(self, params=replace(self.params, weights=read(self.params.weights)))
 
 
 @dataclass(frozen=True)

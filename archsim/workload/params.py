@@ -38,7 +38,8 @@ class LayerParams:
 
     weights: codes, Conv (M, C/groups, R, S), Linear (M, C). bias: accumulator codes int64 (M,) with
     f_x+f_w fraction bits for fixed point, float32 values for floating formats.
-    `y_scale` None: the layer produces the network's output and is not requantised.
+    `y_scale` None: the layer produces the network's output and is not requantised. `reads_network_input`: x is the
+    network's input (an image), not another layer's ofmap.
     """
 
     format: NumberFormat
@@ -48,6 +49,7 @@ class LayerParams:
     weights: Array | None = None
     bias: Array | None = None
     x_non_negative: bool = False
+    reads_network_input: bool = False
     source: FloatParams | None = None
 
 

@@ -1,0 +1,406 @@
+"""The study file: pydantic models of what a user writes, and the resolved, frozen Study that is simulated."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from archsim.accelerators.vector_unit import VECTOR_UNIT_PRESETS, VectorUnitConfig
+from pydantic import BaseModel, ConfigDict, Field
+
+from archsim import assets
+from archsim.accelerators.base import Accelerator, AcceleratorConfig, accelerator_class
+from archsim.approx import LayerSetting, LevelTable
+from archsim.errors import StudyError, did_you_mean
+from archsim.memory.base import Memory, MemoryConfig, memory_class
+from archsim.workload.formats import NumberFormat, parse_format
+from archsim.yamlfile import YamlFile, parse_yaml, read_yaml, validate
+
+
+class _Written(BaseModel):
+    """A part of the study file as written: unknown keys are refused, types are not coerced."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DataSpec(_Written):
+    """Which images: a shipped data set by `name`, or a `file` with `images` and `labels`."""
+
+    name: str | None = Field(default=None, description="a known data set, for example digits")
+    file: str | None = Field(default=None, description=".npz with images and labels")
+    split: Literal["train", "test"] = "test"
+    images: int = Field(gt=0)
+    first: int = Field(default=0, ge=0)
+
+
+class ZeroFractions(_Written):
+    """Zero fractions of one layer of a shape-only network."""
+
+    ifmap: float | None = Field(default=None, ge=0, le=1)
+    ofmap: float | None = Field(default=None, ge=0, le=1)
+
+
+class WorkloadSpec(_Written):
+    """Network, images and how many of them are timed (house of totals: `docs/result.md`)."""
+
+    network: str
+    fold_input_norm: bool = False
+    data: DataSpec | None = None
+    calibration: DataSpec | None = None
+    batch: int = Field(default=1, gt=0)
+    timed_images: int | Literal["all"] = "all"
+    zero_fractions: dict[str, float | ZeroFractions] = {}
+    max_memory_MB: int = Field(default=1000, gt=0)
+
+
+class PlatformSpec(_Written):
+    """Machines, their shared memory, the vector unit, and which layer runs where."""
+
+    accelerators: dict[str, dict[str, Any]] = Field(min_length=1)
+    memory: dict[str, Any]
+    vector_unit: dict[str, Any] | str = "free"
+    assign: dict[str, str] = {}
+
+
+class CompareSpec(_Written):
+    """A second assignment of the same study; the report shows ratios."""
+
+    assign: dict[str, str]
+
+
+class StudySpec(_Written):
+    """The whole study file."""
+
+    version: Literal[1] = Field(alias="schema")
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    workload: WorkloadSpec
+    platform: PlatformSpec
+    compare_to: CompareSpec | None = None
+    knobs: dict[str, dict[str, int | list[int]]] = {}
+    levels: dict[str, dict[str, str | list[dict[str, Any]]]] = {}
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """One accelerator of the platform, fully resolved."""
+
+    name: str
+    kind: str
+    preset: str | None
+    format: NumberFormat
+    config: AcceleratorConfig
+
+    def build(self) -> Accelerator:
+        """Return the machine."""
+        return accelerator_class(self.kind)(self.config)
+
+
+@dataclass(frozen=True)
+class MemorySpec:
+    """The platform's off-chip memory, fully resolved."""
+
+    kind: str
+    preset: str | None
+    config: MemoryConfig
+
+    def build(self) -> Memory:
+        """Return the memory."""
+        return memory_class(self.kind)(self.config)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with every value in force. `folder` is where its files are looked for first."""
+
+    name: str
+    workload: WorkloadSpec
+    machines: Mapping[str, MachineSpec]
+    memory: MemorySpec
+    vector_unit: VectorUnitConfig
+    assign: Mapping[str, str]
+    compare_assign: Mapping[str, str] | None
+    setting: Mapping[str, LayerSetting]
+    seed: int
+    folder: Path
+    source: YamlFile = field(repr=False, compare=False)
+
+    def error(self, path: Sequence[str | int], message: str) -> StudyError:
+        """Return an error that points at `path` in the study file."""
+        return self.source.error(path, message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resolved study as plain data: what `--resolved` prints and `result.json` keeps."""
+        machines = {
+            name: {"kind": m.kind, "preset": m.preset, "format": m.format.name, **m.config.model_dump(mode="json")}
+            for name, m in self.machines.items()
+        }
+        memory = {"kind": self.memory.kind, "preset": self.memory.preset, **self.memory.config.model_dump(mode="json")}
+        data: dict[str, Any] = {
+            "schema": 1,
+            "name": self.name,
+            "workload": self.workload.model_dump(mode="json"),
+            "platform": {
+                "accelerators": machines,
+                "memory": memory,
+                "vector_unit": self.vector_unit.model_dump(mode="json"),
+                "assign": dict(self.assign),
+            },
+            "compare_to": {"assign": dict(self.compare_assign)} if self.compare_assign is not None else None,
+            "knobs": {name: dict(s.levels) for name, s in self.setting.items() if s.levels},
+            "levels": _levels_dict(self.setting),
+            "seed": self.seed,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(data))
+        return plain
+
+    @property
+    def config_hash(self) -> str:
+        """sha256 over the resolved study."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def replace(self, **changes: Any) -> Study:
+        """Return a copy with some fields changed (for the Python API, tuners and sweeps)."""
+        return dataclasses.replace(self, **changes)
+
+
+def _levels_dict(setting: Mapping[str, LayerSetting]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Return knob -> layer -> rows."""
+    out: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for layer, one in setting.items():
+        for knob, rows in one.tables.items():
+            out.setdefault(knob, {})[layer] = [dict(row) for row in rows]
+    return out
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """Read and resolve a study file; `overrides` are `a.b=value` strings (value in YAML).
+
+    Raises: StudyError with file, line, field, rule, value and allowed values.
+    """
+    given = Path(path)
+    found = given if given.is_file() else assets.find(str(path))
+    source = read_yaml(found)
+    return resolve_study(_override(source, overrides), found.parent)
+
+
+def study_from_text(text: str, folder: Path | None = None) -> Study:
+    """Resolve a study given as YAML text; files are looked for in `folder` first. Raises: as `load_study`."""
+    return resolve_study(parse_yaml(text, "study"), folder or Path.cwd())
+
+
+def _override(source: YamlFile, overrides: Sequence[str]) -> YamlFile:
+    """Return the file with `a.b=value` set; keys may be new, intermediate mappings are made."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise StudyError(f"--set needs key=value, got {text!r}")
+        parts = key.split(".")
+        node = source.data
+        for depth, part in enumerate(parts[:-1]):
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+            if not isinstance(node, dict):
+                raise StudyError(f"--set {key}: {'.'.join(parts[: depth + 1])} is not a mapping")
+        try:
+            node[parts[-1]] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise StudyError(f"--set {key}: {value!r} is not valid YAML") from error
+    return source
+
+
+def resolve_study(source: YamlFile, folder: Path) -> Study:
+    """Check everything that needs no network and fill in presets. Raises: StudyError."""
+    if not isinstance(source.data, dict):
+        raise StudyError("a study file is a mapping with schema, name, workload and platform", file=source.file)
+    spec = validate(StudySpec, source.data, source)
+    _check_workload(spec.workload, source)
+    machines = {name: _machine(name, dict(raw), source) for name, raw in spec.platform.accelerators.items()}
+    compare = spec.compare_to.assign if spec.compare_to else None
+    assign = _assign(spec.platform.assign, machines, source, ("platform", "assign"))
+    return Study(
+        name=spec.name,
+        workload=spec.workload,
+        machines=machines,
+        memory=_memory(dict(spec.platform.memory), source),
+        vector_unit=_vector_unit(spec.platform.vector_unit, source),
+        assign=assign,
+        compare_assign=None if compare is None else _assign(compare, machines, source, ("compare_to", "assign")),
+        setting=_setting(spec, source, folder),
+        seed=spec.seed,
+        folder=folder,
+        source=source,
+    )
+
+
+def _check_workload(spec: WorkloadSpec, source: YamlFile) -> None:
+    """Check the rules that tie two workload fields together."""
+    for key, data in (("data", spec.data), ("calibration", spec.calibration)):
+        if data is not None and (data.name is None) == (data.file is None):
+            raise source.error(("workload", key), "needs exactly one of 'name' and 'file'")
+    timed = spec.timed_images
+    images = spec.data.images if spec.data else spec.batch
+    if timed == "all":
+        timed = images
+    path = ("workload", "timed_images")
+    if timed <= 0 or timed > images:
+        raise source.error(path, f"must be between 1 and the {images} images of the study, got {timed}")
+    if timed % spec.batch:
+        raise source.error(path, f"must be a multiple of batch {spec.batch}, got {timed}")
+
+
+def _with_preset(
+    raw: dict[str, Any], presets: Mapping[str, Mapping[str, Any]], source: YamlFile, at: tuple[str, ...]
+) -> tuple[str | None, dict[str, Any]]:
+    """Return (preset name, preset values overridden by the fields written in the study)."""
+    preset = raw.pop("preset", None)
+    if preset is None:
+        return None, raw
+    if preset not in presets:
+        raise source.error((*at, "preset"), f"unknown preset {preset!r}{did_you_mean(str(preset), presets)}")
+    return preset, {**presets[preset], **raw}
+
+
+def _kind(raw: dict[str, Any], source: YamlFile, at: tuple[str, ...]) -> str:
+    """Take `kind` out of a machine or memory mapping."""
+    kind = raw.pop("kind", None)
+    if not isinstance(kind, str):
+        raise source.error(at, f"needs a 'kind' (a name, see `archsim list`), got {kind!r}")
+    return kind
+
+
+def _machine(name: str, raw: dict[str, Any], source: YamlFile) -> MachineSpec:
+    """Resolve one accelerator of the platform."""
+    at = ("platform", "accelerators", name)
+    if name == "vector_unit":
+        raise source.error(at, "the name 'vector_unit' is taken by the platform's own vector unit")
+    kind = _kind(raw, source, at)
+    with source.errors_at((*at, "kind")):
+        machine = accelerator_class(kind)
+    fmt = raw.pop("format", None)
+    names = {number_format.name: number_format for number_format in machine.formats}
+    if fmt is not None:
+        with source.errors_at((*at, "format")):
+            if not isinstance(fmt, str) or (fmt not in names and parse_format(fmt) not in machine.formats):
+                raise StudyError(f"{kind} does not compute in {fmt!r}{did_you_mean(str(fmt), names)}")
+    preset, fields = _with_preset(raw, machine.presets, source, at)
+    config = validate(machine.Config, fields, source, at)
+    return MachineSpec(name, kind, preset, names[fmt] if fmt else machine.formats[0], config)
+
+
+def _memory(raw: dict[str, Any], source: YamlFile) -> MemorySpec:
+    """Resolve the platform's memory."""
+    at = ("platform", "memory")
+    kind = _kind(raw, source, at)
+    with source.errors_at((*at, "kind")):
+        memory = memory_class(kind)
+    preset, fields = _with_preset(raw, memory.presets, source, at)
+    return MemorySpec(kind, preset, validate(memory.Config, fields, source, at))
+
+
+def _vector_unit(raw: dict[str, Any] | str, source: YamlFile) -> VectorUnitConfig:
+    """Resolve the vector unit: a preset name, or a mapping with optional preset."""
+    at = ("platform", "vector_unit")
+    given = {"preset": raw} if isinstance(raw, str) else dict(raw)
+    _, fields = _with_preset(given, VECTOR_UNIT_PRESETS, source, at)
+    return validate(VectorUnitConfig, fields, source, at)
+
+
+def _assign(
+    written: Mapping[str, str], machines: Mapping[str, MachineSpec], source: YamlFile, at: tuple[str, ...]
+) -> dict[str, str]:
+    """Check the machine names of an assignment; a platform with one machine may leave `default` out."""
+    for layer, machine in written.items():
+        if machine not in machines:
+            raise source.error((*at, layer), f"unknown accelerator {machine!r}{did_you_mean(machine, machines)}")
+    if "default" in written:
+        return dict(written)
+    if len(machines) > 1:
+        raise source.error(at, f"needs 'default': one of {', '.join(sorted(machines))}")
+    return {**written, "default": next(iter(machines))}
+
+
+def _setting(spec: StudySpec, source: YamlFile, folder: Path) -> dict[str, LayerSetting]:
+    """Join `knobs:` and `levels:` by layer; knob names are checked when the layers are known."""
+    tables: dict[str, dict[str, LevelTable]] = {}
+    for knob, by_layer in spec.levels.items():
+        for layer, rows in by_layer.items():
+            with source.errors_at(("levels", knob, layer)):
+                table = tuple(_read_levels(rows, folder) if isinstance(rows, str) else rows)
+            tables.setdefault(layer, {})[knob] = table
+    return {
+        layer: LayerSetting(
+            {
+                knob: tuple(level) if isinstance(level, list) else level
+                for knob, level in spec.knobs.get(layer, {}).items()
+            },
+            tables.get(layer, {}),
+        )
+        for layer in [*spec.knobs, *(name for name in tables if name not in spec.knobs)]
+    }
+
+
+def _read_levels(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Read a levels table from CSV; numbers become int or float."""
+    path = assets.find(name, folder)
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [
+        {key: _number(value, f"{path.name}:{line}: {key}") for key, value in row.items()}
+        for line, row in enumerate(rows, 2)
+    ]
+
+
+def _number(text: str | None, where: str) -> int | float:
+    """Parse one cell of a levels table."""
+    try:
+        return int(text or "")
+    except ValueError:
+        try:
+            return float(text or "")
+        except ValueError:
+            raise StudyError(f"{where}: must be a number, got {text!r}") from None
+
+
+def study_schema() -> dict[str, Any]:
+    """Return the JSON Schema of study files, machines and memories included, for editors."""
+    from archsim.accelerators.base import known_accelerators
+    from archsim.memory.base import known_memories
+
+    schema = StudySpec.model_json_schema(by_alias=True)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    platform = schema["$defs"]["PlatformSpec"]["properties"]
+    kinds = [
+        _kind_schema(schema, kind, a.Config, a.presets, [f.name for f in a.formats])
+        for kind, a in known_accelerators().items()
+    ]
+    platform["accelerators"]["additionalProperties"] = {"oneOf": kinds}
+    memories = [_kind_schema(schema, kind, m.Config, m.presets, []) for kind, m in known_memories().items()]
+    platform["memory"] = {"oneOf": memories}
+    return schema
+
+
+def _kind_schema(
+    schema: dict[str, Any],
+    kind: str,
+    config: type[BaseModel],
+    presets: Mapping[str, Any],
+    formats: list[str],
+) -> dict[str, Any]:
+    """Return the schema of one machine or memory; a preset may supply every field, so none is required."""
+    part = config.model_json_schema(ref_template="#/$defs/{model}")
+    schema["$defs"].update(part.pop("$defs", {}))
+    part.pop("required", None)
+    part["properties"] = {"kind": {"const": kind}, "preset": {"enum": sorted(presets)}, **part["properties"]}
+    if formats:
+        part["properties"]["format"] = {"enum": formats}
+    part["required"] = ["kind"]
+    return part

@@ -1,0 +1,175 @@
+"""YAML files whose errors name the line: data plus the line of every key and item."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, TypeAlias, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from archsim.errors import ArchsimError, StudyError, did_you_mean
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """Parsed YAML: `data`, and `lines` (1-based) by path of keys and list positions."""
+
+    file: str
+    data: Any
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+
+    def line(self, path: Sequence[str | int]) -> int | None:
+        """Return the line of `path`, or of its nearest enclosing key."""
+        for end in range(len(path), 0, -1):
+            if tuple(path[:end]) in self.lines:
+                return self.lines[tuple(path[:end])]
+        return None
+
+    def error(self, path: Sequence[str | int], message: str) -> StudyError:
+        """Return a StudyError `file:line: a.b.c: message`."""
+        return StudyError(message, file=self.file, line=self.line(path), field=".".join(str(part) for part in path))
+
+    @contextmanager
+    def errors_at(self, path: Sequence[str | int]) -> Iterator[None]:
+        """Point errors raised inside the block at `path`."""
+        try:
+            yield
+        except ArchsimError as error:
+            if isinstance(error, StudyError) and error.file:
+                raise
+            raise self.error(path, str(error)) from error
+
+
+def read_yaml(path: FilePath) -> YamlFile:
+    """Read one YAML document.
+
+    Raises: StudyError with file and line for a syntax error, a repeated key, or a file that cannot be read.
+    """
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), path.name)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text file"
+        raise StudyError(f"cannot be read: {reason}", file=str(path)) from error
+
+
+def parse_yaml(text: str, file: str) -> YamlFile:
+    """Parse YAML text; `file` names it in messages. Raises: as `read_yaml`."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        lines: dict[KeyPath, int] = {}
+        if node is not None:
+            _collect(node, (), lines, file)
+        data = loader.construct_document(node) if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise StudyError(f"not valid YAML: {error.problem or error.context}", file=file, line=line) from error
+    except yaml.YAMLError as error:
+        raise StudyError(f"not valid YAML: {str(error).splitlines()[0]}", file=file) from error
+    finally:
+        loader.dispose()
+    return YamlFile(file, data, lines)
+
+
+def _collect(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str) -> None:
+    """Record the line of every key and list item below `node`."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, key.value)
+            line = key.start_mark.line + 1
+            if here in lines:
+                first = lines[here]
+                raise StudyError(
+                    f"key given twice (first in line {first})", file=file, line=line, field=".".join(map(str, here))
+                )
+            lines[here] = line
+            _collect(value, here, lines, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[(*path, index)] = item.start_mark.line + 1
+            _collect(item, (*path, index), lines, file)
+
+
+def validate(model: type[M], data: Any, source: YamlFile, at: KeyPath = ()) -> M:
+    """Return `data` as a pydantic model; `at` is the path of `data` in the file.
+
+    Raises: StudyError for the first broken rule: field, rule, value got, allowed names.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        first = min(problems, key=lambda problem: source.line((*at, *problem["loc"])) or 0)
+        path, message = _explain(model, first)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise source.error((*at, *path), message + more) from None
+
+
+def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[KeyPath, str]:
+    """Return the path and the message of one pydantic error."""
+    path: KeyPath = tuple(problem["loc"])
+    got = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        allowed = _fields(_model_at(model, path[:-1]))
+        return path[:-1], f"unknown field {path[-1]!r}{did_you_mean(str(path[-1]), allowed)}"
+    if problem["type"] == "missing":
+        return path[:-1], f"needs the field {path[-1]!r}"
+    known = _data_path(model, path)
+    rule = str(problem["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
+    return known, f"must be {rule}, got {got!r}"
+
+
+def _fields(model: type[BaseModel] | None) -> list[str]:
+    """Return the names a user may write in `model`."""
+    return [info.alias or name for name, info in model.model_fields.items()] if model else []
+
+
+def _step(annotation: Any, part: str | int) -> Any:
+    """Return the annotation one path step below `annotation`, or None if `part` is a union tag."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, info in annotation.model_fields.items():
+            if part in (name, info.alias):
+                return info.annotation
+        return None
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        found = [step for step in (_step(choice, part) for choice in arguments) if step is not None]
+        return found[0] if found else None
+    if origin in (dict, Mapping):
+        return arguments[1]
+    if origin in (list, tuple, Sequence) and isinstance(part, int):
+        return arguments[0]
+    return None
+
+
+def _walk_path(model: type[BaseModel], path: Sequence[str | int]) -> tuple[Any, KeyPath]:
+    """Return the annotation at `path` and the path without pydantic's union tags."""
+    annotation: Any = model
+    kept: list[str | int] = []
+    for part in path:
+        below = _step(annotation, part)
+        if below is not None:
+            annotation = below
+            kept.append(part)
+    return annotation, tuple(kept)
+
+
+def _model_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
+    """Return the pydantic model whose fields `path` lists, looking inside unions."""
+    annotation, _ = _walk_path(model, path)
+    choices = [annotation, *typing.get_args(annotation)]
+    return next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _data_path(model: type[BaseModel], path: Sequence[str | int]) -> KeyPath:
+    """Return `path` without the tags pydantic adds for the branches of a union."""
+    return _walk_path(model, path)[1]
