@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 from archsim.accelerators.vector_unit import VECTOR_UNIT_PRESETS, VectorUnitConfig
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from archsim import assets
 from archsim.accelerators.base import Accelerator, AcceleratorConfig, accelerator_class
@@ -21,61 +21,26 @@ from archsim.approx import LayerSetting, LevelTable
 from archsim.errors import StudyError, did_you_mean
 from archsim.memory.base import Memory, MemoryConfig, memory_class
 from archsim.workload.formats import NumberFormat, parse_format
-from archsim.yamlfile import YamlFile, parse_yaml, read_yaml, validate
+from archsim.workload.spec import WorkloadSpec
+from archsim.yamlfile import Written, YamlFile, parse_yaml, read_yaml, validate
 
 
-class _Written(BaseModel):
-    """A part of the study file as written: unknown keys are refused, types are not coerced."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DataSpec(_Written):
-    """Which images: a shipped data set by `name`, or a `file` with `images` and `labels`."""
-
-    name: str | None = Field(default=None, description="a known data set, for example digits")
-    file: str | None = Field(default=None, description=".npz with images and labels")
-    split: Literal["train", "test"] = "test"
-    images: int = Field(gt=0)
-    first: int = Field(default=0, ge=0)
-
-
-class ZeroFractions(_Written):
-    """Zero fractions of one layer of a shape-only network."""
-
-    ifmap: float | None = Field(default=None, ge=0, le=1)
-    ofmap: float | None = Field(default=None, ge=0, le=1)
-
-
-class WorkloadSpec(_Written):
-    """Network, images and how many of them are timed (house of totals: `docs/result.md`)."""
-
-    network: str
-    fold_input_norm: bool = False
-    data: DataSpec | None = None
-    calibration: DataSpec | None = None
-    batch: int = Field(default=1, gt=0)
-    timed_images: int | Literal["all"] = "all"
-    zero_fractions: dict[str, float | ZeroFractions] = {}
-    max_memory_MB: int = Field(default=1000, gt=0)
-
-
-class PlatformSpec(_Written):
+class PlatformSpec(Written):
     """Machines, their shared memory, the vector unit, and which layer runs where."""
 
     accelerators: dict[str, dict[str, Any]] = Field(min_length=1)
     memory: dict[str, Any]
     vector_unit: dict[str, Any] | str = "free"
-    assign: dict[str, str] = {}
+    assign: dict[str, str] = Field(default_factory=dict)
 
 
-class CompareSpec(_Written):
+class CompareSpec(Written):
     """A second assignment of the same study; the report shows ratios."""
 
     assign: dict[str, str]
 
 
-class StudySpec(_Written):
+class StudySpec(Written):
     """The whole study file."""
 
     version: Literal[1] = Field(alias="schema")
@@ -83,8 +48,8 @@ class StudySpec(_Written):
     workload: WorkloadSpec
     platform: PlatformSpec
     compare_to: CompareSpec | None = None
-    knobs: dict[str, dict[str, int | list[int]]] = {}
-    levels: dict[str, dict[str, str | list[dict[str, Any]]]] = {}
+    knobs: dict[str, dict[str, int | list[int]]] = Field(default_factory=dict)
+    levels: dict[str, dict[str, str | list[dict[str, Any]]]] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0)
 
 
@@ -173,7 +138,7 @@ class Study:
 
 def _levels_dict(setting: Mapping[str, LayerSetting]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Return knob -> layer -> rows."""
-    out: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    out: dict[str, dict[str, list[dict[str, Any]]]] = Field(default_factory=dict)
     for layer, one in setting.items():
         for knob, rows in one.tables.items():
             out.setdefault(knob, {})[layer] = [dict(row) for row in rows]
@@ -246,10 +211,7 @@ def _check_workload(spec: WorkloadSpec, source: YamlFile) -> None:
     for key, data in (("data", spec.data), ("calibration", spec.calibration)):
         if data is not None and (data.name is None) == (data.file is None):
             raise source.error(("workload", key), "needs exactly one of 'name' and 'file'")
-    timed = spec.timed_images
-    images = spec.data.images if spec.data else spec.batch
-    if timed == "all":
-        timed = images
+    timed, images = spec.images_timed, spec.images
     path = ("workload", "timed_images")
     if timed <= 0 or timed > images:
         raise source.error(path, f"must be between 1 and the {images} images of the study, got {timed}")
@@ -330,7 +292,7 @@ def _assign(
 
 def _setting(spec: StudySpec, source: YamlFile, folder: Path) -> dict[str, LayerSetting]:
     """Join `knobs:` and `levels:` by layer; knob names are checked when the layers are known."""
-    tables: dict[str, dict[str, LevelTable]] = {}
+    tables: dict[str, dict[str, LevelTable]] = Field(default_factory=dict)
     for knob, by_layer in spec.levels.items():
         for layer, rows in by_layer.items():
             with source.errors_at(("levels", knob, layer)):
@@ -368,39 +330,3 @@ def _number(text: str | None, where: str) -> int | float:
             return float(text or "")
         except ValueError:
             raise StudyError(f"{where}: must be a number, got {text!r}") from None
-
-
-def study_schema() -> dict[str, Any]:
-    """Return the JSON Schema of study files, machines and memories included, for editors."""
-    from archsim.accelerators.base import known_accelerators
-    from archsim.memory.base import known_memories
-
-    schema = StudySpec.model_json_schema(by_alias=True)
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    platform = schema["$defs"]["PlatformSpec"]["properties"]
-    kinds = [
-        _kind_schema(schema, kind, a.Config, a.presets, [f.name for f in a.formats])
-        for kind, a in known_accelerators().items()
-    ]
-    platform["accelerators"]["additionalProperties"] = {"oneOf": kinds}
-    memories = [_kind_schema(schema, kind, m.Config, m.presets, []) for kind, m in known_memories().items()]
-    platform["memory"] = {"oneOf": memories}
-    return schema
-
-
-def _kind_schema(
-    schema: dict[str, Any],
-    kind: str,
-    config: type[BaseModel],
-    presets: Mapping[str, Any],
-    formats: list[str],
-) -> dict[str, Any]:
-    """Return the schema of one machine or memory; a preset may supply every field, so none is required."""
-    part = config.model_json_schema(ref_template="#/$defs/{model}")
-    schema["$defs"].update(part.pop("$defs", {}))
-    part.pop("required", None)
-    part["properties"] = {"kind": {"const": kind}, "preset": {"enum": sorted(presets)}, **part["properties"]}
-    if formats:
-        part["properties"]["format"] = {"enum": formats}
-    part["required"] = ["kind"]
-    return part

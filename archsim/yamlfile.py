@@ -11,12 +11,18 @@ from pathlib import Path as FilePath
 from typing import Any, TypeAlias, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from archsim.errors import ArchsimError, StudyError, did_you_mean
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+
+
+class Written(BaseModel):
+    """A part of a file as its author wrote it: unknown keys are refused, types are not coerced."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)

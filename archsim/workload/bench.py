@@ -1,0 +1,93 @@
+"""Everything of a study that does not depend on machines: network, images, calibration, fp32 accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from archsim.workload.calibrate import calibrate
+from archsim.workload.datasets import DataSet, load_data
+from archsim.workload.networks import load_network
+from archsim.workload.reference import float_compute, input_tensor
+
+from archsim.errors import WorkloadError
+from archsim.workload.graph import Network, walk
+from archsim.workload.params import Array
+from archsim.workload.spec import DataSpec, WorkloadSpec
+
+CALIBRATION_IMAGES = 32
+MAX_BLOCK_IMAGES = 64
+BYTES_PER_LIVE_WORD = 32
+"""Codes, float copies and accumulators of one word that are alive at once, with room to spare."""
+
+
+@dataclass
+class Workbench:
+    """A workload, loaded piece by piece when first asked for; `folder` is where its files are looked for first."""
+
+    spec: WorkloadSpec
+    folder: Path
+
+    @cached_property
+    def network(self) -> Network:
+        """The network with N = batch in every layer."""
+        network = load_network(self.spec.network, self.folder, fold_input_norm=self.spec.fold_input_norm)
+        if network.shape_only and self.spec.data is not None:
+            raise WorkloadError(f"{network.name} is shape-only, it cannot classify images: leave workload.data out")
+        return network.with_batch(self.spec.batch)
+
+    @cached_property
+    def data(self) -> DataSet | None:
+        """The images of the study, or None if it is timed from zero fractions or synthetic tensors."""
+        return self._load(self.spec.data, need_labels=True) if self.spec.data else None
+
+    @cached_property
+    def calibration_images(self) -> Array:
+        """The images of `calibration`, else the first 32 of `data`."""
+        if self.spec.calibration:
+            return self._load(self.spec.calibration, need_labels=False).images
+        assert self.data is not None
+        return self.data.images[:CALIBRATION_IMAGES]
+
+    @cached_property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """(min, max) of every tensor in fp32 over the calibration images."""
+        return calibrate(self.network, self.calibration_images)
+
+    @property
+    def block_images(self) -> int:
+        """Images per block: a multiple of the batch that keeps live tensors inside the memory budget."""
+        shapes, batch = self.network.shapes, self.spec.batch
+        words = max(
+            sum(int(np.prod(shapes[name])) for name in (*layer.inputs, layer.output)) for layer in self.network.layers
+        )
+        fit = self.spec.max_memory_MB * 10**6 // (BYTES_PER_LIVE_WORD * words)
+        return max(1, min(fit, MAX_BLOCK_IMAGES) // batch) * batch
+
+    @cached_property
+    def fp32_ranks(self) -> Array:
+        """Rank of the right label among the fp32 logits of every image (0 = top-1), int64 (images,)."""
+        assert self.data is not None and self.data.labels is not None
+        compute = float_compute(self.network)
+        logits = [
+            walk(self.network, input_tensor(self.network, self.data.images[i : i + self.block_images]), compute)
+            for i in range(0, len(self.data.images), self.block_images)
+        ]
+        return label_ranks(np.concatenate(logits), self.data.labels)
+
+    def _load(self, spec: DataSpec, *, need_labels: bool) -> DataSet:
+        return load_data(spec.name, spec.file, spec.split, spec.images, spec.first, self.folder, need_labels)
+
+
+def label_ranks(logits: Array, labels: Array) -> Array:
+    """Return how many classes score above the right one, ties counted against the higher index; int64 (images,)."""
+    scores = logits.reshape(len(logits), -1)
+    if int(labels.max()) >= scores.shape[1]:
+        raise WorkloadError(f"label {int(labels.max())} in the data, but the network has {scores.shape[1]} classes")
+    right = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
+    tied_before = (scores == right) & (np.arange(scores.shape[1]) < labels[:, None])
+    ranks: Array = ((scores > right) | tied_before).sum(axis=1)
+    return ranks
