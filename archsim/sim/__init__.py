@@ -1,4 +1,4 @@
-"""A thin layer over simpy: barrier and timeline trace. Importing it does not import simpy."""
+"""A thin layer over simulated time: the timeline trace. Importing it does not import simpy."""
 
 from archsim.sim.timeline import Timeline
 
