@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from archsim.accelerators.vector_unit import VECTOR_UNIT_PRESETS, VectorUnitConfig
 from pydantic import Field
 
 from archsim import assets
 from archsim.accelerators.base import Accelerator, AcceleratorConfig, accelerator_class
-from archsim.approx import LayerSetting, LevelTable
+from archsim.accelerators.vector_unit import VECTOR_UNIT_PRESETS, VectorUnitConfig
+from archsim.approx import Knob, LayerSetting, Level, LevelTable
 from archsim.errors import StudyError, did_you_mean
 from archsim.memory.base import Memory, MemoryConfig, memory_class
 from archsim.workload.formats import NumberFormat, parse_format
+from archsim.workload.graph import Network
+from archsim.workload.layers import Layer
 from archsim.workload.spec import WorkloadSpec
 from archsim.yamlfile import Written, YamlFile, parse_yaml, read_yaml, validate
 
@@ -66,6 +68,14 @@ class MachineSpec:
     def build(self) -> Accelerator:
         """Return the machine."""
         return accelerator_class(self.kind)(self.config)
+
+    def about(self, machine: Accelerator) -> str:
+        """Return one line: kind, preset, format, clock and price table."""
+        preset = f" {self.preset}" if self.preset else ""
+        return (
+            f"{self.kind}{preset}, {self.format.name}, {self.config.clock_MHz:g} MHz, "
+            f"prices {machine.prices.name} ({machine.prices.technology_nm} nm)"
+        )
 
 
 @dataclass(frozen=True)
@@ -330,3 +340,40 @@ def _number(text: str | None, where: str) -> int | float:
             return float(text or "")
         except ValueError:
             raise StudyError(f"{where}: must be a number, got {text!r}") from None
+
+
+def check_layer_names(study: Study, network: Network) -> None:
+    """Check the layer and knob names of a study against its network. Raises: StudyError with near names."""
+    layers = {layer.name: layer for layer in network.layers}
+    written: list[tuple[str, ...]] = [("platform", "assign", name) for name in study.assign if name != "default"]
+    written += [("compare_to", "assign", name) for name in study.compare_assign or () if name != "default"]
+    written += [("workload", "zero_fractions", name) for name in study.workload.zero_fractions]
+    written += [("knobs", name) for name in study.setting]
+    for path in written:
+        if path[-1] not in layers:
+            raise study.error(path, f"no layer {path[-1]!r} in {network.name}{did_you_mean(path[-1], layers)}")
+    for name, setting in study.setting.items():
+        machine = study.machines[study.assign.get(name, study.assign["default"])]
+        known = {
+            knob.name: knob for knob in (*accelerator_class(machine.kind).knobs, *memory_class(study.memory.kind).knobs)
+        }
+        for knob in (*setting.levels, *setting.tables):
+            if knob not in known:
+                raise study.error(("knobs", name, knob), f"unknown knob of {machine.kind}{did_you_mean(knob, known)}")
+        for knob, level in setting.levels.items():
+            _check_level(study, ("knobs", name, knob), known[knob], level, setting, layers[name])
+
+
+def _check_level(
+    study: Study, path: tuple[str, ...], knob: Knob, level: Level, setting: LayerSetting, layer: Layer
+) -> None:
+    """Check one knob's level: range, one per filter where the knob allows it, and rows for levels from tables."""
+    levels = level if isinstance(level, tuple) else (level,)
+    if isinstance(level, tuple) and (knob.granularity != "filter" or len(level) != getattr(layer, "M", None)):
+        want = f"a list of {getattr(layer, 'M', '?')} levels" if knob.granularity == "filter" else "one level"
+        raise study.error(path, f"must be {want}, got a list of {len(level)}")
+    rows = setting.tables.get(knob.name, ())
+    highest = knob.levels - 1 if knob.levels is not None else max((int(row["level"]) for row in rows), default=0)
+    for one in levels:
+        if not 0 <= one <= highest:
+            raise study.error(path, f"must be a level from 0 (exact) to {highest}, got {one}")

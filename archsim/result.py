@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from archsim.accelerators.clockwork import Timed
+from archsim.counts import Counts
+from archsim.energy import PriceTable, account
+from archsim.units import cycles_to_us
+from archsim.workload.layers import Layer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,3 +166,127 @@ def energy_rows(layers: tuple[LayerResult, ...]) -> list[dict[str, Any]]:
         for layer in layers
         for action, energy in layer.energy_pJ.items()
     ]
+
+
+EXTENSIVE = ("_cycles", "_ms", "_us", "_MB", "_passes", "_words", "_bytes", "_events", "_pJ")
+"""Metrics whose name ends so are summed over batches; other numbers are averaged, everything else is taken once."""
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """`times` equal batches of one layer: what the clock said and what the data did."""
+
+    timed: Timed
+    macs_done: int
+    metrics: Mapping[str, float]
+    times: int
+
+
+def sum_parts(
+    layer: Layer,
+    accelerator: str,
+    clock_MHz: float,
+    parts: list[BatchPart],
+    prices: tuple[PriceTable, ...],
+    told: Mapping[str, Any],
+    idle_power_mW: float,
+) -> LayerResult:
+    """Add up the batches of one layer and price the counts; `told` are metrics of the whole layer."""
+    counts = Counts()
+    for part in parts:
+        counts.merge(part.timed.counts, part.times)
+        counts.merge(part.timed.memory_counts, part.times)
+    cycles = sum(part.timed.cycles * part.times for part in parts)
+    latency_us = cycles_to_us(cycles, clock_MHz)
+    energy = account(counts, *prices)
+    if idle_power_mW:
+        energy["idle.others"] = idle_power_mW * latency_us * 1000.0
+    return LayerResult(
+        name=layer.name,
+        accelerator=accelerator,
+        cycles=cycles,
+        latency_us=latency_us,
+        macs_dense=layer.macs_dense * sum(part.times for part in parts),
+        macs_done=sum(part.macs_done * part.times for part in parts),
+        bound=_binding(parts),
+        counts=dict(sorted(counts.items())),
+        energy_pJ=energy,
+        metrics={**merge_metrics(parts), **told},
+    )
+
+
+def _binding(parts: list[BatchPart]) -> str:
+    """Return the bound that binds for most cycles."""
+    weight: Counter[str] = Counter()
+    for part in parts:
+        weight[part.timed.timing.bound] += part.timed.cycles * part.times
+    return max(weight, key=lambda bound: (weight[bound], bound))
+
+
+def merge_metrics(parts: list[BatchPart]) -> dict[str, Any]:
+    """Merge the metrics of all batches: sums for extensive ones, means for the rest."""
+    merged: dict[str, Any] = {}
+    rows = [({**part.timed.timing.metrics, **part.metrics}, part.times) for part in parts]
+    batches = sum(times for _, times in rows)
+    for key, sample in rows[0][0].items():
+        values = [(row[key], times) for row, times in rows]
+        merged[key] = _merge(key, sample, values, batches)
+    return merged
+
+
+def _merge(key: str, sample: Any, values: list[tuple[Any, int]], batches: int) -> Any:
+    """Merge one metric of all batches; `sample` is its value in the first."""
+    if isinstance(sample, bool) or not isinstance(sample, int | float):
+        return sample
+    if key.endswith(EXTENSIVE):
+        total = math.fsum(value * times for value, times in values)
+        return int(total) if isinstance(sample, int) else total
+    if all(value == sample for value, _ in values):
+        return sample
+    return math.fsum(value * times for value, times in values) / batches
+
+
+def sum_totals(
+    layers: tuple[LayerResult, ...], clocks: Mapping[str, tuple[str, float]], images_timed: int, batches: int
+) -> Totals:
+    """Sum layers over the platform; `clocks` gives (kind, clock) by machine name."""
+    by_accelerator = {}
+    for name, (kind, clock_MHz) in clocks.items():
+        mine = [layer for layer in layers if layer.accelerator == name]
+        if mine:
+            by_accelerator[name] = AcceleratorTotals(
+                kind=kind,
+                clock_MHz=clock_MHz,
+                cycles=sum(layer.cycles for layer in mine),
+                latency_us=math.fsum(layer.latency_us for layer in mine),
+                energy_pJ=math.fsum(layer.energy_total_pJ for layer in mine),
+                macs_done=sum(layer.macs_done for layer in mine),
+            )
+    timed_clocks = {one.clock_MHz for one in by_accelerator.values() if one.cycles}
+    return Totals(
+        cycles=sum(layer.cycles for layer in layers) if len(timed_clocks) <= 1 else None,
+        latency_us=math.fsum(layer.latency_us for layer in layers),
+        energy_pJ=math.fsum(layer.energy_total_pJ for layer in layers),
+        macs_dense=sum(layer.macs_dense for layer in layers),
+        macs_done=sum(layer.macs_done for layer in layers),
+        images_timed=images_timed,
+        batches=batches,
+        by_accelerator=by_accelerator,
+    )
+
+
+def ratios(baseline: Totals, study: Totals) -> dict[str, float | None]:
+    """Return baseline / study of cycles, latency and energy; None where one of them is missing or zero."""
+    pairs = {
+        "cycles": (baseline.cycles, study.cycles),
+        "latency": (baseline.latency_us, study.latency_us),
+        "energy": (baseline.energy_pJ, study.energy_pJ),
+    }
+    return {key: a / b if a is not None and b else None for key, (a, b) in pairs.items()}
+
+
+def quality_of(accuracy: Accuracy | None) -> Quality | None:
+    """Return top-1 as the quality a tuner constrains; the loss is in percentage points."""
+    if accuracy is None:
+        return None
+    return Quality("top1", accuracy.top1, accuracy.top1_fp32, 100 * (accuracy.top1_fp32 - accuracy.top1))

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from archsim.approx import Knob, LayerSetting
@@ -25,7 +26,6 @@ from archsim.workload.layers import Layer
 from archsim.workload.params import Array, LayerParams, Scale
 
 if TYPE_CHECKING:
-    import numpy as np
     import simpy
 
     from archsim.memory.base import MemoryPort
@@ -52,7 +52,7 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What DRAM holds of one layer, made offline from clean weights; `extra` is the machine's own form (order, codes)."""
+    """What DRAM holds of one layer, made offline from clean weights; `extra`: the machine's own form (order, codes)."""
 
     params: LayerParams
     extra: Any = None
@@ -99,6 +99,16 @@ class Activity:
     batches: tuple[BatchActivity, ...]
     saturated_words: int = 0
     overflow_events: int = 0
+
+    @classmethod
+    def joined(cls, parts: Sequence[Activity]) -> Activity:
+        """Join the activities of consecutive images."""
+        return cls(
+            y=np.concatenate([part.y for part in parts if part.y is not None]),
+            batches=tuple(batch for part in parts for batch in part.batches),
+            saturated_words=sum(part.saturated_words for part in parts),
+            overflow_events=sum(part.overflow_events for part in parts),
+        )
 
 
 @dataclass(frozen=True)
@@ -202,7 +212,7 @@ class Accelerator(ABC):
     def execute(
         self, layer: Layer, plan: Plan, x: Array, stored: Stored, setting: LayerSetting, draws: Draws
     ) -> Activity:
-        """Compute what the data does: x holds codes of k*N images; returns y finished and one BatchActivity per batch."""
+        """Compute what the data does to the codes of k*N images: y finished, and one BatchActivity per batch."""
 
     def expect(self, layer: Layer, plan: Plan, zero_fractions: tuple[float, float]) -> Activity:
         """Return the expected counts of one batch from the zero fractions (ifmap, ofmap); optional."""

@@ -8,14 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from archsim.workload.calibrate import calibrate
-from archsim.workload.datasets import DataSet, load_data
-from archsim.workload.networks import load_network
-from archsim.workload.reference import float_compute, input_tensor
 
 from archsim.errors import WorkloadError
+from archsim.workload.calibrate import calibrate
+from archsim.workload.datasets import DataSet, load_data
 from archsim.workload.graph import Network, walk
+from archsim.workload.layers import Layer
+from archsim.workload.networks import load_network
 from archsim.workload.params import Array
+from archsim.workload.reference import float_compute, input_tensor
 from archsim.workload.spec import DataSpec, WorkloadSpec
 
 CALIBRATION_IMAGES = 32
@@ -77,6 +78,17 @@ class Workbench:
             for i in range(0, len(self.data.images), self.block_images)
         ]
         return label_ranks(np.concatenate(logits), self.data.labels)
+
+    def zero_fractions(self, layer: Layer) -> tuple[float, float]:
+        """Return the (ifmap, ofmap) zero fractions: of the study file, else of the network file, else 0."""
+        written = self.spec.zero_fractions.get(layer.name)
+        if isinstance(written, float | int):
+            written_pair: tuple[float | None, float | None] = (float(written), None)
+        else:
+            written_pair = (written.ifmap, written.ofmap) if written else (None, None)
+        stated = self.network.zero_fractions.get(layer.name, (None, None))
+        ifmap, ofmap = (a if a is not None else b for a, b in zip(written_pair, stated, strict=True))
+        return ifmap or 0.0, ofmap or 0.0
 
     def _load(self, spec: DataSpec, *, need_labels: bool) -> DataSet:
         return load_data(spec.name, spec.file, spec.split, spec.images, spec.first, self.folder, need_labels)

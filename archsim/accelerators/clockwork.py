@@ -1,0 +1,40 @@
+"""One batch of one layer on simpy's clock: from a reset machine and a fresh memory port to cycles and counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archsim.accelerators.base import Accelerator, BatchActivity, Clockwork, Plan, Timing
+from archsim.counts import Counts
+from archsim.memory.base import Memory
+from archsim.sim import Timeline
+from archsim.workload.layers import Layer
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """What the clock said: cycles of the machine, its counts, the memory's counts, bound and metrics."""
+
+    cycles: int
+    counts: Counts
+    memory_counts: Counts
+    timing: Timing
+
+
+def simulate_batch(
+    machine: Accelerator,
+    memory: Memory,
+    layer: Layer,
+    plan: Plan,
+    activity: BatchActivity,
+    trace: Timeline | None = None,
+) -> Timed:
+    """Run `machine.time` for one batch; counts of the activity are included."""
+    import simpy
+
+    env = simpy.Environment()
+    port = memory.port(env, machine.config.clock_MHz)
+    work = Clockwork(env, port, Counts(dict(activity.counts)), trace)
+    process = env.process(machine.time(layer, plan, activity, work))
+    timing: Timing = env.run(until=process)
+    return Timed(int(env.now), work.counts, port.counts(), timing)

@@ -1,0 +1,240 @@
+"""Simulate networks on approximate accelerators: cycles, latency, energy and accuracy in one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from archsim.errors import ArchsimError, AssetError
+
+if TYPE_CHECKING:
+    from archsim.run import Progress
+
+T = TypeVar("T")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+data_app = typer.Typer(invoke_without_command=True, help="List data sets and networks found, or fetch a data set.")
+app.add_typer(data_app, name="data")
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        app()
+    except ArchsimError as error:
+        print(f"archsim: {error}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="study file (.yaml), or the name of a shipped one")],
+    out: Annotated[Path | None, typer.Option(help="result folder [default: runs/<study name>]")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="override a field: workload.batch=4")] = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="print every value in force and stop")] = False,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="threads [default: cores available]")] = None,
+) -> None:
+    """Simulate a study and write its result folder."""
+    from archsim.config import load_study
+    from archsim.report.folder import check_writable, result_json, write_run
+
+    loaded = load_study(study, set_ or ())
+    if resolved:
+        _print_resolved(loaded.to_dict(), as_json)
+        return
+    folder = out or Path("runs") / loaded.name
+    check_writable(folder)
+    started = time.perf_counter()
+
+    def work() -> Any:
+        from archsim.run import simulate
+
+        with _progress(loaded.name, show=not (quiet or as_json)) as progress:
+            return simulate(loaded, threads=threads, progress=progress)
+
+    result = _interruptible(work)
+    log = _log(loaded.name, time.perf_counter() - started, threads)
+    write_run(result, folder, log)
+    if as_json:
+        sys.stdout.write(result_json(result))
+    elif not quiet:
+        from archsim.report.table import run_report
+
+        _console().print(run_report(result.to_dict()))
+        _console().print(f"results    {folder}", highlight=False)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="result folders; the first is the baseline of the ratios")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show runs side by side."""
+    from archsim.report.table import compare_report, compare_rows
+
+    results = {str(folder): _read_result(folder) for folder in runs}
+    if as_json:
+        print(json.dumps(compare_rows(results), indent=1))
+    else:
+        _console().print(compare_report(results))
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """Show accelerators, memories, price tables, networks and studies that are known."""
+    from archsim.report.catalogue import catalogue, catalogue_tables
+
+    known = catalogue()
+    if as_json:
+        print(json.dumps(known, indent=1))
+    else:
+        _console().print(catalogue_tables(known))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of study files, for editors."""
+    from archsim.report.schema import study_schema
+
+    print(json.dumps(study_schema(), indent=1))
+
+
+@data_app.callback()
+def data(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List data sets and networks and where they were found."""
+    if context.invoked_subcommand:
+        return
+    from archsim.report.catalogue import data_rows, data_table
+
+    rows = data_rows()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        _console().print(data_table(rows))
+
+
+@data_app.command()
+def fetch(name: Annotated[str, typer.Argument(help="mnist or cifar10")]) -> None:
+    """Download a data set, check its checksum, and store it as .npz in the user's data folder."""
+    from archsim.workload.datasets import fetch as fetch_data
+
+    path = _interruptible(lambda: fetch_data(name))
+    print(f"{name}: {path}")
+
+
+def _console() -> Any:
+    """Return a console of at most 100 columns."""
+    from rich.console import Console
+
+    from archsim.report.table import WIDTH
+
+    console = Console()
+    return Console(width=min(console.width, WIDTH)) if console.is_terminal else Console(width=WIDTH)
+
+
+def _print_resolved(data: dict[str, Any], as_json: bool) -> None:
+    """Print the resolved study as YAML or JSON."""
+    import yaml
+
+    print(json.dumps(data, indent=1) if as_json else yaml.safe_dump(data, sort_keys=False, width=120), end="")
+
+
+def _read_result(folder: Path) -> dict[str, Any]:
+    """Read `result.json` of a result folder (or the file itself). Raises: AssetError."""
+    path = folder / "result.json" if folder.is_dir() else folder
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != 1:
+            raise AssetError(f"{path}: result schema must be 1, got {data['schema']!r}")
+    except OSError as error:
+        raise AssetError(f"{path}: not a result of archsim run: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise AssetError(f"{path}: not a result of archsim run") from error
+    return data
+
+
+def _log(name: str, wall_s: float, threads: int | None) -> list[str]:
+    """Return the lines of run.log: what may differ between two equal runs."""
+    import platform
+
+    from archsim import __version__
+    from archsim.threads import available_cores
+
+    return [
+        f"study {name}",
+        f"archsim {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        f"finished {time.strftime('%Y-%m-%d %H:%M:%S %z')}",
+        f"wall time {wall_s:.2f} s, {threads or available_cores()} threads",
+    ]
+
+
+@contextmanager
+def _progress(name: str, *, show: bool) -> Iterator[Progress | None]:
+    """Yield a progress callback with a bar and ETA; none if this is not a terminal or output is for machines."""
+    if not show or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(text: str, done: int, total: int) -> None:
+            if text not in tasks:
+                tasks[text] = bars.add_task(f"{name}: {text}")
+            bars.update(tasks[text], completed=done, total=total)
+
+        yield advance
+
+
+def _interruptible(work: Callable[[], T]) -> T:
+    """Run `work` in a thread so that Ctrl-C is answered at once, even inside a compiled kernel.
+
+    Nothing is written before `work` returns, so leaving in the middle leaves nothing half-done.
+    """
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+    except KeyboardInterrupt:
+        show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{show_cursor}\narchsim: interrupted; nothing was written\n")
+        sys.stderr.flush()
+        os._exit(EXIT_INTERRUPTED)
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The result folder: written beside its final name and renamed, so a killed run leaves no half result."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from archsim.errors import OutputError
+from archsim.result import RunResult, energy_rows, layer_rows
+
+
+def result_json(result: RunResult) -> str:
+    """Return `result.json`: keys in a fixed order, floats as `repr`, no times or host names."""
+    return json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OutputError before a long run if `folder` cannot be made or replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"output folder {folder}: a file of that name exists")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "result.json").is_file():
+        raise OutputError(f"output folder {folder}: not empty and not a result of archsim; choose another --out")
+    parent = folder.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"output folder {folder}: {parent} is not writable")
+
+
+def write_run(result: RunResult, folder: Path, log: Sequence[str]) -> None:
+    """Write all files of a run and put them in place in one step.
+
+    Raises: OutputError naming the folder and the reason.
+    """
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        _replace(folder, lambda new: _fill(result, new, log))
+    except OSError as error:
+        raise OutputError(f"output folder {folder}: {error.strerror or error}") from error
+
+
+def _fill(result: RunResult, folder: Path, log: Sequence[str]) -> None:
+    """Write the files of one run into an empty folder."""
+    (folder / "result.json").write_text(result_json(result), encoding="utf-8")
+    _write_csv(folder / "layers.csv", layer_rows(result.layers))
+    _write_csv(folder / "energy.csv", energy_rows(result.layers))
+    resolved = yaml.safe_dump(dict(result.study), sort_keys=False, allow_unicode=True, width=120)
+    (folder / "study.resolved.yaml").write_text(resolved, encoding="utf-8")
+    (folder / "run.log").write_text("\n".join(log) + "\n", encoding="utf-8")
+
+
+def _replace(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a new folder beside `folder` and swap it in; the old one goes last."""
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
+    try:
+        fill(new)
+        new.chmod(0o755)
+        old = new.with_name(new.name + "-old")
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows with the union of their columns, in order of first appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,201 @@
+"""Terminal tables that fit 100 columns: the result of a run, runs side by side, what archsim knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from archsim.units import energy_pJ_to_power_mW
+
+WIDTH = 100
+_SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+
+
+def si(value: float, digits: int = 3) -> str:
+    """Return a number with an SI prefix and `digits` significant figures: 1.23 M."""
+    for factor, prefix in _SI:
+        if abs(value) >= factor:
+            return (
+                f"{value / factor:.{digits}g} {prefix}".rstrip()
+                if abs(value / factor) < 1000
+                else f"{value / factor:.0f} {prefix}"
+            )
+    return f"{value:.{digits}g}"
+
+
+def energy_text(energy_pJ: float) -> str:
+    """Return an energy in the unit that fits: pJ, nJ, uJ, mJ, J."""
+    for factor, unit in ((1e12, "J"), (1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ")):
+        if abs(energy_pJ) >= factor:
+            return f"{energy_pJ / factor:.3g} {unit}"
+    return f"{energy_pJ:.3g} pJ"
+
+
+def time_text(latency_us: float) -> str:
+    """Return a latency in the unit that fits: us, ms, s."""
+    for factor, unit in ((1e6, "s"), (1e3, "ms")):
+        if abs(latency_us) >= factor:
+            return f"{latency_us / factor:.4g} {unit}"
+    return f"{latency_us:.4g} us"
+
+
+def run_report(result: Mapping[str, Any]) -> RenderableType:
+    """Return the whole answer of one run: layers, totals, energy by component, accuracy, identity, notes."""
+    parts: list[RenderableType] = [_layer_table(result), _component_table(result["layers"]), _facts(result)]
+    if result["compare_to"] is not None:
+        parts.insert(2, _comparison_table(result))
+    return Group(*parts)
+
+
+def _layer_table(result: Mapping[str, Any]) -> Table:
+    """Return one row per layer, sums over the timed images, and the total."""
+    totals, images = result["totals"], result["totals"]["images_timed"]
+    title = f"{result['study']['name']}: sums over {images} timed image{'s' if images > 1 else ''}"
+    table = _table(
+        title, ("layer", "on"), ("MACs", "done", "cycles", "latency", "latency/img", "bound", "energy", "energy/img")
+    )
+    for layer in result["layers"]:
+        table.add_row(*_layer_row(layer, images))
+    table.add_section()
+    cycles = "-" if totals["cycles"] is None else si(totals["cycles"], 4)
+    done = _percent(totals["macs_done"], totals["macs_dense"])
+    table.add_row(
+        "total", "", si(totals["macs_dense"]), done, cycles, time_text(totals["latency_us"]),
+        time_text(totals["latency_us"] / images), "", energy_text(totals["energy_pJ"]),
+        energy_text(totals["energy_pJ"] / images), style="bold",
+    )  # fmt: skip
+    return table
+
+
+def _layer_row(layer: Mapping[str, Any], images: int) -> tuple[str, ...]:
+    """Return the cells of one layer."""
+    energy_pJ = sum(layer["energy_pJ"].values())
+    timed = layer["cycles"] > 0
+    return (
+        layer["name"], layer["accelerator"], si(layer["macs_dense"]) if layer["macs_dense"] else "-",
+        _percent(layer["macs_done"], layer["macs_dense"]), si(layer["cycles"], 4) if timed else "-",
+        time_text(layer["latency_us"]) if timed else "-", time_text(layer["latency_us"] / images) if timed else "-",
+        layer["bound"] if timed else "-", energy_text(energy_pJ), energy_text(energy_pJ / images),
+    )  # fmt: skip
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.4g} %" if whole else "-"
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    """Return an empty table with text columns left and figures right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="cyan")
+    for name in left:
+        table.add_column(name, no_wrap=True, max_width=18, overflow="ellipsis")
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _component_table(layers: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the energy of the run by component, largest first, with a bar."""
+    by_component: dict[str, float] = {}
+    for layer in layers:
+        for action, energy_pJ in layer["energy_pJ"].items():
+            component = action.split(".", 1)[0]
+            by_component[component] = by_component.get(component, 0.0) + energy_pJ
+    whole = sum(by_component.values())
+    table = _table("energy by component", ("component", ""), ("energy", "share"))
+    table.columns[1].max_width = 40
+    for component, energy_pJ in sorted(by_component.items(), key=lambda item: -item[1]):
+        share = energy_pJ / whole if whole else 0.0
+        table.add_row(
+            component,
+            Text("█" * max(1, round(40 * share)), style="blue"),
+            energy_text(energy_pJ),
+            f"{100 * share:.1f} %",
+        )
+    return table
+
+
+def _comparison_table(result: Mapping[str, Any]) -> Table:
+    """Return the second assignment beside the first, with baseline / study ratios."""
+    here, there = result["totals"], result["compare_to"]["totals"]
+    table = _table("compared to the second assignment", ("",), ("study", "compared to", "ratio"))
+    ratios = result["compare_to"]["ratios"]
+    for key, field, show in (
+        ("cycles", "cycles", _count),
+        ("latency", "latency_us", time_text),
+        ("energy", "energy_pJ", energy_text),
+    ):
+        ratio = "-" if ratios[key] is None else f"{ratios[key]:.3f}x"
+        table.add_row(key, show(here[field]), show(there[field]), ratio)
+    for quality, other in ((result["quality"], result["compare_to"]["quality"]),):
+        if quality and other:
+            table.add_row(quality["metric"], f"{quality['value']:.4f}", f"{other['value']:.4f}", "")
+    return table
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else si(value, 4)
+
+
+def _facts(result: Mapping[str, Any]) -> Text:
+    """Return accuracy, power, workload identity and the notes that go with the figures."""
+    totals, provenance = result["totals"], result["provenance"]
+    lines = []
+    if result["accuracy"]:
+        a = result["accuracy"]
+        lines.append(
+            f"accuracy   top-1 {100 * a['top1']:.2f} % (fp32 {100 * a['top1_fp32']:.2f} %), "
+            f"top-5 {100 * a['top5']:.2f} % (fp32 {100 * a['top5_fp32']:.2f} %) on {a['images']} images"
+        )
+    power = energy_pJ_to_power_mW(totals["energy_pJ"], totals["latency_us"])
+    lines.append(f"mean power {power:.4g} mW, memory included; layers run one after another, no overlap between layers")
+    workload = provenance["workload"]
+    lines.append(
+        f"workload   {workload['network']}: {si(workload['macs_dense_per_image'], 4)} MACs/image, "
+        f"{si(workload['weights'], 4)} weights, input {'x'.join(map(str, workload['input_shape']))}, "
+        f"batch {workload['batch']}"
+    )
+    lines.append(f"           padding {workload['padding']}, hash {workload['hash']}")
+    for name, machine in provenance["machines"].items():
+        lines.append(f"{name:<10} {machine['about']}")
+    lines += [f"note       {note}" for note in provenance["notes"]]
+    return Text("\n".join(lines))
+
+
+def compare_rows(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per run, per image; ratios are first run / this run."""
+    rows = []
+    for name, result in results.items():
+        totals, images = result["totals"], result["totals"]["images_timed"]
+        rows.append(
+            {
+                "run": name,
+                "network": result["provenance"]["workload"]["network"],
+                "macs_per_image": totals["macs_dense"] / images,
+                "latency_us_per_image": totals["latency_us"] / images,
+                "energy_pJ_per_image": totals["energy_pJ"] / images,
+                "top1": result["accuracy"]["top1"] if result["accuracy"] else None,
+            }
+        )
+    for row in rows:
+        for key in ("latency_us", "energy_pJ"):
+            first, own = rows[0][f"{key}_per_image"], row[f"{key}_per_image"]
+            row[f"{key.split('_')[0]}_ratio"] = first / own if own else None
+    return rows
+
+
+def compare_report(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return runs side by side; ratios are first run / each run."""
+    table = _table(
+        "runs", ("run", "network"), ("MACs/img", "latency/img", "energy/img", "top-1", "latency x", "energy x")
+    )
+    for row in compare_rows(results):
+        table.add_row(
+            row["run"], row["network"], si(row["macs_per_image"]), time_text(row["latency_us_per_image"]),
+            energy_text(row["energy_pJ_per_image"]), "-" if row["top1"] is None else f"{100 * row['top1']:.2f} %",
+            *("-" if row[key] is None else f"{row[key]:.3f}" for key in ("latency_ratio", "energy_ratio")),
+        )  # fmt: skip
+    return table

@@ -1,0 +1,373 @@
+"""The hallway: a study goes in, a result comes out. place, prepare, map, perturb, execute | time, account.
+
+Function first, time second: `Session.quality` sends images through the network and keeps what the data did,
+`Session.cost` times and prices it. `simulate` does both, for one or two assignments.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from archsim import __version__
+from archsim.accelerators.base import Activity, BatchActivity, Placement
+from archsim.accelerators.clockwork import Timed, simulate_batch
+from archsim.accelerators.seat import Seat
+from archsim.accelerators.vector_unit import vector_counts, vector_cycles, vector_prices
+from archsim.approx import LayerSetting, Setting
+from archsim.config import Study, check_layer_names
+from archsim.counts import Counts
+from archsim.energy import account
+from archsim.result import (
+    Accuracy,
+    BatchPart,
+    Comparison,
+    LayerResult,
+    RunResult,
+    Totals,
+    quality_of,
+    ratios,
+    sum_parts,
+    sum_totals,
+)
+from archsim.threads import limited_threads
+from archsim.units import cycles_to_us
+from archsim.workload.bench import CALIBRATION_IMAGES, Workbench, label_ranks
+from archsim.workload.calibrate import tensor_scales
+from archsim.workload.encode import encode_params
+from archsim.workload.formats import NumberFormat, Scale
+from archsim.workload.graph import walk
+from archsim.workload.layers import Layer
+from archsim.workload.params import Array, LayerParams, Tensor
+from archsim.workload.reference import host_compute, input_tensor, output_scale
+from archsim.workload.synthetic import synthetic_codes
+
+VECTOR_UNIT = "vector_unit"
+EXACT = LayerSetting()
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps finished, steps in all)."""
+
+
+@dataclass
+class Trail:
+    """What a pass of the images left behind: activities of the timed batches, and words that need telling."""
+
+    activities: dict[str, list[BatchActivity]] = field(default_factory=dict)
+    converted_words: Counter[str] = field(default_factory=Counter)
+    saturated_words: Counter[str] = field(default_factory=Counter)
+    overflow_events: Counter[str] = field(default_factory=Counter)
+    ranks: Array | None = None
+
+    def note(self, layer: Layer, activity: Activity, timed_batches: int) -> None:
+        """Keep the activities of the timed batches and add up what was saturated."""
+        self.activities.setdefault(layer.name, []).extend(activity.batches[:timed_batches])
+        self.saturated_words[layer.name] += activity.saturated_words
+        self.overflow_events[layer.name] += activity.overflow_events
+
+
+class Session:
+    """One assignment of layers to machines; settings are tried on it one after another."""
+
+    def __init__(
+        self, bench: Workbench, study: Study, assign: Mapping[str, str], progress: Progress | None = None
+    ) -> None:
+        self.bench, self.study, self.network = bench, study, bench.network
+        self.machines = {name: spec.build() for name, spec in study.machines.items()}
+        self.memory = study.memory.build()
+        self.where = {layer.name: self._machine_of(layer, assign) for layer in self.network.layers}
+        self.placements = self._place()
+        self.progress = progress or (lambda text, done, total: None)
+        self._check_prices()
+        self._scales: dict[NumberFormat, Mapping[str, Scale]] = {}
+        self._seats: dict[tuple[str, str], Seat] = {}
+        self._timed: dict[tuple[object, ...], Timed] = {}
+        self._trails: dict[tuple[str, int], Trail] = {}
+
+    def _machine_of(self, layer: Layer, assign: Mapping[str, str]) -> str:
+        """Return the machine a layer runs on; what no machine accepts runs on the vector unit."""
+        name = assign.get(layer.name, assign["default"])
+        if isinstance(layer, self.machines[name].accepts):
+            return name
+        takers = [other for other, machine in self.machines.items() if isinstance(layer, machine.accepts)]
+        if layer.name not in assign and not takers and not layer.macs_dense:
+            return VECTOR_UNIT
+        hint = f"; assign it to one of: {', '.join(takers)}" if takers else ""
+        message = f"accelerator {name!r} does not run {type(layer).__name__} (layer {layer.name!r}){hint}"
+        raise self.study.error(("platform", "assign"), message)
+
+    def _check_prices(self) -> None:
+        """Look all prices up before anything runs, so that a missing one costs no time."""
+        for name, machine in self.machines.items():
+            with self.study.source.errors_at(("platform", "accelerators", name, "prices")):
+                machine.prices  # noqa: B018 - loading checks
+        with self.study.source.errors_at(("platform", "memory")):
+            self.memory.prices  # noqa: B018
+        with self.study.source.errors_at(("platform", "vector_unit")):
+            vector_prices(self.study.vector_unit)
+
+    def _place(self) -> dict[str, Placement]:
+        """Let each machine place its runs of consecutive layers."""
+        mine = [layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT]
+        placed: dict[str, Placement] = {}
+        for name, run in groupby(mine, key=lambda layer: self.where[layer.name]):
+            placed.update(self.machines[name].place(list(run)))
+        return placed
+
+    def scales(self, number_format: NumberFormat) -> Mapping[str, Scale]:
+        """Return the scale of every tensor in `number_format`, ties solved."""
+        if number_format not in self._scales:
+            self._scales[number_format] = tensor_scales(self.network, self.bench.ranges, number_format)
+        return self._scales[number_format]
+
+    def _format(self, layer: Layer) -> NumberFormat:
+        return self.study.machines[self.where[layer.name]].format
+
+    def seat(self, layer: Layer, setting: LayerSetting) -> Seat:
+        """Return the layer prepared and mapped; done once per (layer, setting)."""
+        key = (layer.name, repr(setting))
+        if key not in self._seats:
+            machine = self.machines[self.where[layer.name]]
+            placement = self.placements[layer.name]
+            stored = machine.prepare(layer, self._params(layer), setting)
+            plan = machine.map(layer, stored, placement)
+            name, seed = self.where[layer.name], self.study.seed
+            self._seats[key] = Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed)
+        return self._seats[key]
+
+    def _params(self, layer: Layer) -> LayerParams:
+        """Return the layer's parameters in its machine's format; without tensors in a run from zero fractions."""
+        number_format = self._format(layer)
+        scales = {} if self.bench.data is None else self.scales(number_format)
+        return encode_params(self.network, layer, scales, number_format)
+
+    # steps 0-3: what the data does ---------------------------------------------------------------------------------
+    def quality(self, setting: Setting, images: int | None = None) -> Accuracy | None:
+        """Send the first `images` images through the machines; returns None if the study has no images."""
+        if self.bench.data is None:
+            return None
+        ranks = self._trail(setting, images or len(self.bench.data.images)).ranks
+        assert ranks is not None
+        fp32 = self.bench.fp32_ranks[: len(ranks)]
+        top1, top5, top1_fp32, top5_fp32 = (
+            int((r < k).sum()) / len(ranks) for r, k in ((ranks, 1), (ranks, 5), (fp32, 1), (fp32, 5))
+        )
+        return Accuracy(len(ranks), top1, top5, top1_fp32, top5_fp32)
+
+    def _trail(self, setting: Setting, images: int) -> Trail:
+        """Return the trail of this setting over at least `images` images, walking the network if there is none yet."""
+        key = repr(sorted(setting.items()))
+        for layer in self._machine_layers():
+            self.seat(layer, setting.get(layer.name, EXACT))
+        for (known, count), trail in self._trails.items():
+            if known == key and count >= images:
+                return trail
+        trail = self._expect(setting) if self.bench.data is None else self._walk_images(setting, images)
+        self._trails[key, images] = trail
+        return trail
+
+    def _walk_images(self, setting: Setting, images: int) -> Trail:
+        """Send images through the network in blocks, layer by layer."""
+        data, batch, trail = self.bench.data, self.study.workload.batch, Trail()
+        assert data is not None and data.labels is not None
+        ranks, layers = [], len(self.network.layers)
+        for first in range(0, images, self.bench.block_images):
+            last = min(first + self.bench.block_images, images)
+            pixels = data.images[first:last]
+            ragged = -len(pixels) % batch
+            pixels = np.concatenate([pixels, pixels[-1:].repeat(ragged, axis=0)]) if ragged else pixels
+            timed_batches = max(0, min(last, self.study.workload.images_timed) - first) // batch
+            done = iter(range(first * layers, images * layers, last - first))
+            compute = partial(self._compute, setting, trail, first, timed_batches, done)
+            logits = walk(self.network, self._input(pixels), compute).values()[: last - first]
+            ranks.append(label_ranks(logits, data.labels[first:last]))
+        trail.ranks = np.concatenate(ranks)
+        return trail
+
+    def _input(self, pixels: Array) -> Tensor:
+        """Return the network's input in the format of its first machine (host pre-processing, not simulated)."""
+        values = input_tensor(self.network, pixels)
+        reader = next(layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT)
+        number_format = self._format(reader)
+        scale = self.scales(number_format)[self.network.input]
+        return Tensor(number_format.encode(values, scale), number_format, scale)
+
+    def _compute(
+        self,
+        setting: Setting,
+        trail: Trail,
+        first: int,
+        timed_batches: int,
+        done: Iterator[int],
+        layer: Layer,
+        inputs: tuple[Tensor, ...],
+    ) -> Tensor:
+        """Compute one node for one block of images, on its machine or on the vector unit."""
+        self.progress("images", next(done), len(self.network.layers) * len(self.bench.data.images))  # type: ignore[union-attr]
+        if self.where[layer.name] == VECTOR_UNIT:
+            return host_compute(layer, inputs, self.network, self.scales(inputs[0].format))
+        seat = self.seat(layer, setting.get(layer.name, EXACT))
+        number_format = seat.stored.params.format
+        x = inputs[0].to(number_format, self.scales(number_format)[layer.inputs[0]])
+        if x is not inputs[0]:
+            trail.converted_words[layer.name] = x.codes[0].size
+        activity = seat.execute(x.codes, first)
+        trail.note(layer, activity, timed_batches)
+        assert activity.y is not None
+        return Tensor(activity.y, number_format, output_scale(seat.stored.params))
+
+    def _expect(self, setting: Setting) -> Trail:
+        """Return the trail of one batch without images: from zero fractions, or from synthetic tensors."""
+        trail = Trail()
+        for layer in self._machine_layers():
+            seat = self.seat(layer, setting.get(layer.name, EXACT))
+            fractions = self.bench.zero_fractions(layer)
+            if seat.machine.can_expect:
+                activity = seat.machine.expect(layer, seat.plan, fractions)
+            else:
+                x = synthetic_codes(layer, seat.stored.params, fractions[0], self.study.seed)
+                activity = seat.execute(x, 0)
+            trail.note(layer, activity, len(activity.batches))
+        return trail
+
+    def _machine_layers(self) -> list[Layer]:
+        return [layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT]
+
+    # steps 4 and 5: time and price ---------------------------------------------------------------------------------
+    def cost(self, setting: Setting, images: int | None = None) -> tuple[Totals, tuple[LayerResult, ...]]:
+        """Time and price the first `images` images (default: the study's timed images)."""
+        spec = self.study.workload
+        images = images or spec.images_timed
+        trail = self._trail(setting, images)
+        layers = tuple(self._results(setting, trail, images))
+        return sum_totals(layers, self._clocks(), images, images // spec.batch), layers
+
+    def _clocks(self) -> dict[str, tuple[str, float]]:
+        """Return (kind, clock) of every machine of the platform."""
+        clocks = {name: (spec.kind, spec.config.clock_MHz) for name, spec in self.study.machines.items()}
+        return {**clocks, VECTOR_UNIT: (VECTOR_UNIT, self.study.vector_unit.clock_MHz)}
+
+    def _layer_result(self, layer: Layer, setting: Setting, trail: Trail, images: int) -> LayerResult:
+        """Add up one layer over the timed batches; equal batches are simulated once."""
+        batches = images // self.study.workload.batch
+        if self.where[layer.name] == VECTOR_UNIT:
+            return self._vector_result(layer.name, vector_counts(layer, *self._shapes(layer), images), layer)
+        seat = self.seat(layer, setting.get(layer.name, EXACT))
+        name = self.where[layer.name]
+        activities = Counter(trail.activities[layer.name][:batches])
+        parts = [BatchPart(self._time(seat, one), one.macs_done, dict(one.metrics), n) for one, n in activities.items()]
+        idle_mW = sum(m.config.idle_power_mW for other, m in self.study.machines.items() if other != name)
+        told = {
+            "mapping": seat.plan.describe(),
+            "saturated_words": trail.saturated_words[layer.name],
+            "overflow_events": trail.overflow_events[layer.name],
+        }
+        prices = (seat.machine.prices, self.memory.prices)
+        return sum_parts(layer, name, seat.machine.config.clock_MHz, parts, prices, told, idle_mW)
+
+    def _shapes(self, layer: Layer) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+        return [self.network.shapes[name] for name in layer.inputs], self.network.shapes[layer.output]
+
+    def _vector_result(self, name: str, counts: Counts, layer: Layer) -> LayerResult:
+        """Return what the vector unit spends on one layer or on the format conversions in front of one."""
+        unit = self.study.vector_unit
+        cycles = vector_cycles(counts, unit)
+        latency_us = cycles_to_us(cycles, unit.clock_MHz) if cycles else 0.0
+        energy = account(counts, vector_prices(unit))
+        return LayerResult(name, VECTOR_UNIT, cycles, latency_us, 0, 0, "vector_unit", dict(counts), energy)
+
+    def _results(self, setting: Setting, trail: Trail, images: int) -> Iterator[LayerResult]:
+        """Yield one result per layer, and one per layer whose input was converted on its way in."""
+        for done, layer in enumerate(self.network.layers):
+            self.progress("timing", done, len(self.network.layers))
+            if trail.converted_words[layer.name]:
+                words = trail.converted_words[layer.name] * images
+                yield self._vector_result(f"{layer.name}.convert", Counts({"vector_unit.convert": words}), layer)
+            yield self._layer_result(layer, setting, trail, images)
+
+    def _time(self, seat: Seat, activity: BatchActivity) -> Timed:
+        """Simulate one batch, or return the equal one simulated before."""
+        nameless = replace(seat.layer, name="", inputs=(), output="")
+        key = (nameless, seat.machine.kind, id(seat.machine), seat.placement, seat.plan, activity)
+        if key not in self._timed:
+            self._timed[key] = simulate_batch(seat.machine, self.memory, seat.layer, seat.plan, activity)
+        return self._timed[key]
+
+
+def simulate(study: Study, *, threads: int | None = None, progress: Progress | None = None) -> RunResult:
+    """Simulate a study and, if it names one, its second assignment on the same images and seeds.
+
+    Raises: ArchsimError subclasses with one line that names file, field, rule and value.
+    """
+    with limited_threads(threads):
+        bench = Workbench(study.workload, study.folder)
+        with study.source.errors_at(("workload",)):
+            bench.network, bench.data  # noqa: B018 - loading now points errors at the workload
+        check_layer_names(study, bench.network)
+        main = Session(bench, study, study.assign, progress)
+        accuracy = main.quality(study.setting)
+        totals, layers = main.cost(study.setting)
+        return RunResult(
+            study=study.to_dict(),
+            totals=totals,
+            layers=layers,
+            accuracy=accuracy,
+            quality=quality_of(accuracy),
+            compare_to=_second(bench, study, totals, progress),
+            provenance=_provenance(main),
+        )
+
+
+def _second(bench: Workbench, study: Study, totals: Totals, progress: Progress | None) -> Comparison | None:
+    """Simulate the second assignment of a study, if it names one."""
+    if study.compare_assign is None:
+        return None
+    other = Session(bench, study, study.compare_assign, progress)
+    accuracy = other.quality(study.setting)
+    other_totals, layers = other.cost(study.setting)
+    return Comparison(other_totals, layers, quality_of(accuracy), ratios(other_totals, totals))
+
+
+def _provenance(session: Session) -> dict[str, Any]:
+    """Return where every figure comes from: versions, hashes, workload identity, prices with sources, notes."""
+    study, network, spec = session.study, session.network, session.study.workload
+    machines = {name: machine for name, machine in session.machines.items() if name in session.where.values()}
+    return {
+        "archsim": __version__,
+        "config_hash": study.config_hash,
+        "seed": study.seed,
+        "workload": {
+            "network": network.name,
+            "hash": network.workload_hash,
+            "macs_dense_per_image": network.macs_dense,
+            "weights": network.weight_count,
+            "input_shape": list(network.shapes[network.input]),
+            "batch": spec.batch,
+            "padding": "padding taps are counted as MACs",
+            "data": session.bench.data.source if session.bench.data else None,
+        },
+        "machines": {name: {"about": study.machines[name].about(machine)} for name, machine in machines.items()},
+        "prices": {
+            **{name: asdict(machine.prices) for name, machine in machines.items()},
+            "memory": asdict(session.memory.prices),
+            VECTOR_UNIT: asdict(vector_prices(study.vector_unit)),
+        },
+        "notes": [*network.notes, *_notes(session)],
+    }
+
+
+def _notes(session: Session) -> list[str]:
+    """Return what a reader must know to take the figures for what they are."""
+    spec, notes = session.study.workload, []
+    if spec.data is not None and spec.calibration is None:
+        notes.append(f"calibrated on evaluation images (the first {CALIBRATION_IMAGES} of data)")
+    if spec.data is None:
+        notes.append("no images: counts follow from zero fractions, accuracy is not evaluated")
+    if VECTOR_UNIT in session.where.values() and session.study.vector_unit.elements_per_cycle is None:
+        notes.append("pooling and other vector layers take no time (vector unit 'free'), prices assumed")
+    return notes
