@@ -1,0 +1,63 @@
+"""The one typed wrapper of `numba.njit`, and the compile cache that notices every change of a kernel source.
+
+Numba's own cache looks at the modification time of one file only and lives beside the sources; here it lives in the
+user's cache folder, keyed by package version and a hash over all files that may hold kernels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar, cast, overload
+
+import platformdirs
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_SOURCES = ("kernels/*.py", "**/kernel*.py", "accelerators/**/*.py")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel_hash(package: Path = _PACKAGE) -> str:
+    """Return 12 hex digits over the names and contents of all files below `package` that may hold kernels."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in _SOURCES for path in package.glob(pattern)}):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def cache_folder() -> Path:
+    """Return the folder of compiled kernels: user cache / version / hash of the kernel sources."""
+    try:
+        version = metadata.version("archsim")
+    except metadata.PackageNotFoundError:  # a checkout on the path, not installed
+        version = "uninstalled"
+    return Path(platformdirs.user_cache_dir("archsim")) / version / kernel_hash()
+
+
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
+
+import numba  # noqa: E402  (reads NUMBA_CACHE_DIR when imported)
+
+if not numba.config.CACHE_DIR:  # numba was imported before this module, without a cache folder of its own
+    numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # type: ignore[attr-defined]
+
+
+@overload
+def njit(function: F, /) -> F: ...
+
+
+@overload
+def njit(*, cache: bool = ..., parallel: bool = ...) -> Callable[[F], F]: ...
+
+
+def njit(function: Any = None, /, *, cache: bool = True, parallel: bool = False) -> Any:
+    """Compile a kernel: no Python objects, no GIL while it runs (image blocks may run in threads), no `fastmath`.
+
+    A kernel calls only kernels of its own file and writes into arrays its caller made.
+    """
+    wrap = cast(Callable[[Any], Any], numba.njit(cache=cache, parallel=parallel, nogil=True))
+    return wrap if function is None else wrap(function)
