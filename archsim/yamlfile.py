@@ -117,7 +117,9 @@ def validate(model: type[M], data: Any, source: YamlFile, at: KeyPath = ()) -> M
         first = min(problems, key=lambda problem: source.line((*at, *problem["loc"])) or 0)
         path, message = _explain(model, first)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise source.error((*at, *path), message + more) from None
+        field_name = ".".join(map(str, (*at, *path)))
+        line = source.line((*at, *first["loc"]))
+        raise StudyError(message + more, file=source.file, line=line, field=field_name) from None
 
 
 def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[KeyPath, str]:
