@@ -6,6 +6,7 @@ Order of the calls (run.py): place, prepare, map, then per block of images execu
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from archsim.energy import PriceTable, load_prices
 from archsim.errors import StudyError, did_you_mean
 from archsim.workload.formats import NumberFormat
 from archsim.workload.layers import Layer
-from archsim.workload.params import Array, LayerParams, Scale
+from archsim.workload.params import Array, LayerParams
 
 if TYPE_CHECKING:
     import simpy
@@ -182,8 +183,7 @@ class Accelerator(ABC):
     @cached_property
     def prices(self) -> PriceTable:
         """Prices of all declared actions. Raises: PricingError naming an action without a price."""
-        module = importlib.import_module(type(self).__module__.rsplit(".", 1)[0])
-        own = Path(str(module.__file__)).parent / "energy.yaml"
+        own = Path(inspect.getfile(type(self))).with_name("energy.yaml")
         return load_prices(own, self.config.prices, self.actions, self.config.clock_MHz)
 
     @property
@@ -251,5 +251,5 @@ def accelerator_class(kind: str) -> type[Accelerator]:
 
 __all__ = [
     "Accelerator", "AcceleratorConfig", "Activity", "BatchActivity", "Clockwork", "Draws", "Placement", "Plan",
-    "RtlBlock", "Scale", "Stored", "Timing", "accelerator_class", "known_accelerators",
+    "RtlBlock", "Stored", "Timing", "accelerator_class", "known_accelerators",
 ]  # fmt: skip

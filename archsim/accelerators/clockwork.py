@@ -36,5 +36,6 @@ def simulate_batch(
     port = memory.port(env, machine.config.clock_MHz)
     work = Clockwork(env, port, Counts(dict(activity.counts)), trace)
     process = env.process(machine.time(layer, plan, activity, work))
-    timing: Timing = env.run(until=process)
+    timing = env.run(until=process)
+    assert isinstance(timing, Timing)
     return Timed(int(env.now), work.counts, port.counts(), timing)
