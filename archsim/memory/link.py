@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import inf, lcm
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from archsim.counts import Action, Counts
 from archsim.energy import Price, PriceTable
@@ -28,6 +28,11 @@ class LinkConfig(MemoryConfig):
     energy_pJ_per_bit: float = Field(ge=0, allow_inf_nan=False)
     price_source: str = Field(min_length=1, description="where energy_pJ_per_bit comes from")
     timing_source: str = Field(default="given in the study", description="where bandwidth and latency come from")
+
+    @field_serializer("bandwidth_GB_per_s", when_used="json")
+    def _without_infinity(self, value: float) -> float | str:
+        """Write no limit as a text that is read back: JSON has no infinity."""
+        return "Infinity" if value == inf else value
 
 
 class Link(Memory):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Generator
 from fractions import Fraction
@@ -151,6 +152,12 @@ class TestConfig:
     def test_the_thesis_states_no_bandwidth(self) -> None:
         with pytest.raises(ValidationError, match="bandwidth_GB_per_s"):
             link("flat-ddr4")
+
+    @pytest.mark.parametrize("bandwidth", [0.48, math.inf])
+    def test_survives_strict_json(self, bandwidth: float) -> None:
+        config = link(bandwidth_GB_per_s=bandwidth).config
+        text = json.dumps(config.model_dump(mode="json"), allow_nan=False)
+        assert LinkConfig(**json.loads(text)) == config
 
     @pytest.mark.parametrize(
         "wrong",
