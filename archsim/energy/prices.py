@@ -107,7 +107,8 @@ def load_prices(own: Path, table: str, actions: Iterable[Action], clock_MHz: flo
     book = _Book(found, table_lines, machine, machine_lines, clock_MHz)
     missing = [problem for problem in (_problem(book, action) for action in wanted) if problem]
     if missing:
-        raise PricingError(f"table {found.name!r} gives no price for {'; '.join(missing)}")
+        has = ", ".join(sorted(book.names))
+        raise PricingError(f"table {found.name!r} gives no price for {'; '.join(missing)} (its classes: {has})")
     prices = {action: book.price(action, machine.actions[action]) for action in wanted}
     return PriceTable(found.name, prices, found.technology_nm, found.voltage_mV, found.source)
 
@@ -118,7 +119,7 @@ def _problem(book: _Book, action: Action) -> str:
     if spec is None:
         return f"{action} (no class for it in {book.machine_lines.file})"
     if book.entry(spec.price_class) is None:
-        return f"{action} (class {spec.price_class!r}{did_you_mean(spec.price_class, book.names)})"
+        return f"{action} (class {spec.price_class!r})"
     return ""
 
 

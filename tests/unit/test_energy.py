@@ -87,7 +87,7 @@ class TestShippedTables:
             with pytest.raises(PricingError) as caught:
                 load_prices(machine, name, ACTIONS, 200)
             for action, price_class in lacks.items():
-                assert f"{action} (class {price_class!r}" in str(caught.value)
+                assert f"{action} (class {price_class!r})" in str(caught.value)
             assert not [action for action in ACTIONS - lacks.keys() if action in str(caught.value)]
             assert f"table {name!r}" in str(caught.value)
             return
