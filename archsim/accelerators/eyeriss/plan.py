@@ -9,7 +9,10 @@ from typing import NamedTuple
 from archsim.accelerators.base import Plan
 from archsim.accelerators.eyeriss.config import WORD_BYTES, EyerissConfig
 from archsim.errors import MappingError
-from archsim.workload.layers import Conv
+from archsim.workload.layers import Conv, Layer, Linear
+
+LINEAR_MAP_LIMIT = 12
+"""A Linear is mapped as a convolution over the map it was flattened from up to this height and width."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,20 @@ class Rule(NamedTuple):
     limit: int
     holds: bool
     advice: str
+
+
+def as_conv(layer: Layer) -> Conv:
+    """Return the convolution the array runs: a Linear is R x S over its small map, else 1 x 1 on a 1 x 1 map."""
+    if isinstance(layer, Conv):
+        return layer
+    assert isinstance(layer, Linear)
+    channels, rows, columns = layer.map_shape or (layer.C, 1, 1)
+    if max(rows, columns) > LINEAR_MAP_LIMIT:
+        channels, rows, columns = layer.C, 1, 1
+    return Conv(
+        name=layer.name, inputs=layer.inputs, output=layer.output, N=layer.N, activation=layer.activation,
+        C=channels, M=layer.M, H=rows, W=columns, R=rows, S=columns,
+    )  # fmt: skip
 
 
 def window_rows(conv: Conv) -> int:
