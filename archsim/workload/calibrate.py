@@ -1,0 +1,94 @@
+"""Calibration: the range of every tensor in fp32, and the scales that follow from it, ties solved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+from archsim.errors import WorkloadError
+from archsim.threads import limited_threads
+from archsim.workload.formats import Fixed, NumberFormat, Scale
+from archsim.workload.graph import FloatArray, Network, walk
+from archsim.workload.layers import Concat, Layer, Pad, Pool, Reshape, Wiring
+from archsim.workload.params import Array
+from archsim.workload.reference import float_compute, input_tensor
+
+BLOCK_IMAGES = 8
+"""Small, so that calibration fits beside anything; the ranges do not depend on it."""
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def calibrate(network: Network, images: Array) -> dict[str, tuple[float, float]]:
+    """Return (min, max) of every tensor of the fp32 network over `images` (raw pixels), with one BLAS thread.
+
+    Raises: WorkloadError if the network is shape-only, no image is given, or a tensor is not finite.
+    """
+    if network.shape_only:
+        raise WorkloadError(f"{network.name} is shape-only, it has no weights to calibrate with")
+    if not len(images):
+        raise WorkloadError("calibration needs at least 1 image; got 0")
+    ranges: dict[str, tuple[float, float]] = {}
+    compute = _watched(float_compute(network), ranges)
+    with limited_threads(1):
+        for first in range(0, len(images), BLOCK_IMAGES):
+            inputs = input_tensor(network, images[first : first + BLOCK_IMAGES])
+            _widen(ranges, network.input, inputs)
+            walk(network, inputs, compute)
+    return ranges
+
+
+def _watched(
+    compute: Callable[[Layer, tuple[Array, ...]], Array], ranges: dict[str, tuple[float, float]]
+) -> Callable[[Layer, tuple[Array, ...]], Array]:
+    """Return `compute` that also notes the range of every tensor it makes."""
+
+    def watched(layer: Layer, inputs: tuple[Array, ...]) -> Array:
+        values = compute(layer, inputs)
+        _widen(ranges, layer.output, values)
+        return values
+
+    return watched
+
+
+def _widen(ranges: dict[str, tuple[float, float]], tensor: str, values: FloatArray) -> None:
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise WorkloadError(f"tensor {tensor!r} leaves fp32 during calibration: its range is {low} .. {high}")
+    known = ranges.get(tensor, (low, high))
+    ranges[tensor] = (min(low, known[0]), max(high, known[1]))
+
+
+def tensor_scales(network: Network, ranges: Ranges, number_format: NumberFormat) -> dict[str, Scale]:
+    """Return the scale of every tensor; in fixed point, tied tensors share the smallest number of fraction bits."""
+    scales = {tensor: number_format.scale_of(*ranges[tensor]) for tensor in network.shapes}
+    if isinstance(number_format, Fixed):
+        for group in tied_tensors(network):
+            shared = min((scales[tensor] for tensor in group), key=lambda scale: scale.fraction_bits)
+            scales.update(dict.fromkeys(group, shared))
+    return scales
+
+
+def tied_tensors(network: Network) -> list[frozenset[str]]:
+    """Return the groups of tensors whose codes are moved unchanged from one to the other (house rule 6)."""
+    parent = {tensor: tensor for tensor in network.shapes}
+
+    def root(tensor: str) -> str:
+        while parent[tensor] != tensor:
+            tensor = parent[tensor]
+        return tensor
+
+    for one, other in _ties(network):
+        parent[root(one)] = root(other)
+    groups: dict[str, set[str]] = {}
+    for tensor in parent:
+        groups.setdefault(root(tensor), set()).add(tensor)
+    return [frozenset(group) for group in groups.values() if len(group) > 1]
+
+
+def _ties(network: Network) -> Iterator[tuple[str, str]]:
+    """Yield (input, output) of every layer that only moves codes."""
+    for layer in network.layers:
+        if isinstance(layer, Reshape | Wiring | Pad | Concat) or (isinstance(layer, Pool) and layer.kind == "max"):
+            for tensor in layer.inputs:
+                yield tensor, layer.output
