@@ -1,0 +1,76 @@
+"""The worked example of the documentation: extracted, found as a package, held to the contract, simulated."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r'```\w+ title="([^"]+)"\n(.*?)```', re.DOTALL)
+
+WITH_EXAMPLE = """
+import sys
+import archsim.accelerators
+archsim.accelerators.__path__.append(sys.argv[1] + "/archsim/accelerators")
+"""
+CONTRACT = """
+import pytest
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/contract", "-k", "grid"]))
+"""
+STUDY = """
+import json
+import archsim
+study = archsim.load_study(sys.argv[1] + "/grid.yaml")
+result = archsim.simulate(study)
+print(json.dumps(result.to_dict()))
+"""
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the page, written under their titles."""
+    folder = tmp_path_factory.mktemp("example")
+    for name, text in BLOCK.findall((ROOT / "docs" / "adding-an-accelerator.md").read_text(encoding="utf-8")):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+def _run(code: str, example: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", WITH_EXAMPLE + code, str(example)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ, timeout=300)
+
+
+def test_example_keeps_the_contract(example: Path) -> None:
+    done = _run(CONTRACT, example)
+    assert done.returncode == 0, done.stdout + done.stderr
+    counted = re.search(r"(\d+) passed", done.stdout)
+    assert counted and int(counted.group(1)) > 100 and "skipped" not in done.stdout
+
+
+def test_example_study_runs(example: Path) -> None:
+    done = _run(STUDY, example)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    by_name = {layer["name"]: layer for layer in result["layers"]}
+    assert by_name["conv2"]["macs_done"] * 4 == by_name["conv2"]["macs_dense"] * 3  # stop: 1 leaves out a quarter
+    assert by_name["conv1"]["macs_done"] == by_name["conv1"]["macs_dense"] > 0
+    assert result["totals"]["by_accelerator"]["npu"]["kind"] == "grid"
+    assert result["accuracy"]["top1_fp32"] > 0.95 and result["accuracy"]["images"] == 60
+    assert result["totals"]["latency_us"] > 0 and result["totals"]["energy_pJ"] > 0
+
+
+def test_example_is_clean(example: Path) -> None:
+    """The example obeys the rules it teaches."""
+    ruff = Path(sys.executable).with_name("ruff")
+    settings = ["--config", str(ROOT / "pyproject.toml"), "--no-cache", str(example)]
+    for action in (["check"], ["format", "--check"]):
+        done = subprocess.run([str(ruff), *action, *settings], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout
