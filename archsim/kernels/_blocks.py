@@ -190,12 +190,13 @@ def multiply_rows(
 
 
 @njit
-def largest_row_sum(w: Array) -> int:
+def largest_row_sum(w: Array) -> np.int64:
     """w (M, K) integers -> the largest sum of |w| over a row."""
-    largest = 0
+    largest = np.int64(0)
     for m in range(w.shape[0]):
-        total = 0
+        total = np.int64(0)
         for k in range(w.shape[1]):
-            total += abs(int(w[m, k]))
+            value = np.int64(w[m, k])  # widened first: |-32768| is no int16
+            total += max(value, -value)
         largest = max(largest, total)
     return largest

@@ -63,3 +63,8 @@ def conv_shape(x: Array, w: Array, stride: Pair, pad: Pads, dilation: Pair, grou
 def bias_or_zeros(bias: Array | None, M: int) -> Array:
     """Return the bias as int64 (M,), zeros if there is none."""
     return np.zeros(M, np.int64) if bias is None else np.ascontiguousarray(bias, np.int64)
+
+
+def peak(values: Array) -> int:
+    """Return max |values| of an integer array as a Python int (0 if empty)."""
+    return max(int(values.max()), -int(values.min())) if values.size else 0

@@ -42,9 +42,6 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
 
 import numba  # noqa: E402  (reads NUMBA_CACHE_DIR when imported)
 
-if not numba.config.CACHE_DIR:  # numba was imported before this module, without a cache folder of its own
-    numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # type: ignore[attr-defined]
-
 
 @overload
 def njit(function: F, /) -> F: ...

@@ -8,19 +8,21 @@ block are still in cache when BLAS reads them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from archsim.kernels._blocks import gather_columns, largest_row_sum, multiply_rows
-from archsim.kernels._geometry import Array, ConvShape, Pads, Pair, bias_or_zeros, conv_shape
+from archsim.kernels._geometry import Array, ConvShape, Pads, Pair, bias_or_zeros, conv_shape, peak
 from archsim.kernels.finish import Finish, code_dtype, finish_of, requantise_block, store_block
 
 _INT64 = np.iinfo(np.int64)
 BLOCK_BYTES = 4 << 20
 LOOP_PRODUCTS = 1 << 27
 LINEAR_IMAGES = 16
+_LOWEST, _HIGHEST = -math.inf, math.inf
 
 
 def conv_accumulate(
@@ -70,7 +72,7 @@ def conv_float(x: Array, w: Array, bias: Array | None, stride: Pair, pad: Pads, 
     biases = _float_bias(bias, shape.M)
     y = np.empty((shape.N, shape.M, shape.P * shape.Q), np.float32)
     for window, acc in _conv_blocks(x, w, shape, np.float32, straddle=False):
-        store_block(acc, biases, np.float32(-np.inf), np.float32(np.inf), window, y)
+        store_block(acc, biases, _LOWEST, _HIGHEST, window, y)
     return y.reshape(shape.N, shape.M, shape.P, shape.Q)
 
 
@@ -115,22 +117,26 @@ def linear_float(x: Array, w: Array, bias: Array | None) -> Array:
     return y + _float_bias(bias, w.shape[0])
 
 
+def largest_sum(x: Array, w: Array, bias: Array) -> int:
+    """Return the bound max |bias| + max |x| * max over rows of sum |w| on any partial sum; integers, w (M, K).
+
+    Raises: OverflowError if it exceeds int64.
+    """
+    largest = peak(bias) + peak(x) * int(largest_row_sum(np.ascontiguousarray(w)))
+    if largest > _INT64.max:
+        raise OverflowError(f"|bias| + max|x| * sum|w| must fit 64 bits; got up to {largest}")
+    return largest
+
+
 def exact_dtype(x: Array, w: Array, bias: Array) -> type[np.float32] | type[np.float64] | type[np.int64]:
-    """Return the fastest type in which x times w (M, K) is exact, from the real maxima.
+    """Return the fastest type in which x times w (M, K) is exact; the bias is added in int64.
 
     Raises: OverflowError if a sum could leave int64.
     """
-    products = peak(x) * int(largest_row_sum(np.ascontiguousarray(w)))
-    if products + peak(bias) > _INT64.max:
-        raise OverflowError(f"|bias| + max|x| * sum|w| must fit 64 bits; got up to {products + peak(bias)}")
+    products = largest_sum(x, w, bias) - peak(bias)
     if products <= 1 << 24:
         return np.float32
     return np.float64 if products <= 1 << 53 else np.int64
-
-
-def peak(values: Array) -> int:
-    """Return max |values| of an integer array as a Python int (0 if empty)."""
-    return max(int(values.max()), -int(values.min())) if values.size else 0
 
 
 def _float_bias(bias: Array | None, M: int) -> Array:
@@ -177,7 +183,7 @@ def _conv_blocks(
     columns = 0 if loop else shape.K
     block_rows = _rows_per_block(shape, columns, np.dtype(dtype).itemsize, loop)
     columns_buffer, acc_buffer = (np.empty(k * block_rows * shape.Q, dtype) for k in (columns, shape.M))
-    for first, last in _row_blocks(shape, block_rows, straddle):
+    for first, last in row_blocks(shape, block_rows, straddle=straddle):
         windows = (last - first) * shape.Q
         acc = acc_buffer[: shape.M * windows].reshape(shape.M, windows)
         if loop:
@@ -207,7 +213,7 @@ def _rows_per_block(shape: ConvShape, columns: int, itemsize: int, loop: bool) -
     return min(max(rows, 1), shape.N * shape.P)
 
 
-def _row_blocks(shape: ConvShape, block_rows: int, straddle: bool) -> Iterator[tuple[int, int]]:
+def row_blocks(shape: ConvShape, block_rows: int, *, straddle: bool) -> Iterator[tuple[int, int]]:
     """Yield [first, last) over the N*P output rows; without `straddle` no block holds rows of two images."""
     unit = shape.N * shape.P if straddle else shape.P
     for start in range(0, shape.N * shape.P, unit):

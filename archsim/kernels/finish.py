@@ -52,7 +52,7 @@ def _requantise_run(acc: Array, bias: int, finish: Finish, y: Array) -> int:
     saturated = 0
     if shift > 0:
         for i in range(acc.size):
-            a = min(max(np.int64(acc[i]) + bias, low), high)
+            a = min(max(int(acc[i]) + bias, low), high)
             # floor(a / 2^s) + the bit below: equals (a + 2^(s-1)) >> s and cannot overflow
             code = (a >> shift) + ((a >> (shift - 1)) & 1)
             bounded = min(max(code, code_min), code_max)
@@ -62,7 +62,7 @@ def _requantise_run(acc: Array, bias: int, finish: Finish, y: Array) -> int:
     # compare before shifting left, so that nothing is lost beyond 63 bits
     fits_max, fits_min = code_max >> -shift, -(-code_min >> -shift)
     for i in range(acc.size):
-        a = min(max(np.int64(acc[i]) + bias, low), high)
+        a = min(max(int(acc[i]) + bias, low), high)
         if a > fits_max:
             y[i] = code_max
             saturated += 1
@@ -103,8 +103,6 @@ def store_block(acc: Array, bias: Array, low: float, high: float, first_window: 
             at += run
 
 
-def requantise_array(acc: Array, finish: Finish, bits: int) -> tuple[Array, int]:
-    """Return the codes of `acc` (any shape, integers) and the number of saturated words."""
-    y = np.empty(acc.shape, code_dtype(bits))
-    saturated = _requantise_run(np.ascontiguousarray(acc).reshape(-1), 0, finish, y.reshape(-1))
-    return y, int(saturated)
+def requantise_array(acc: Array, finish: Finish, y: Array) -> int:
+    """Write the codes of acc (L,), integers, to y (L,) and return the number of saturated words."""
+    return int(_requantise_run(acc, 0, finish, y))
