@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import archsim
 from archsim.counts import Counts
 from archsim.energy import Price, PriceTable, account, available_tables, load_prices, scaled
 from archsim.energy.export import ert_text
@@ -47,6 +48,7 @@ classes:
 """
 ONE_MAC = "actions: {pe.mac: {class: mac, bits: 16}}\n"
 SHIPPED = [name for name, _ in available_tables()]
+MACHINE_FILES = sorted(Path(archsim.__file__).parent.glob("accelerators/*/energy.yaml"))
 LACKS = {
     "neurospector": {"noc.psum_hop": "array"},
     "timeloop-eyeriss-like": {"noc.psum_hop": "array"},
@@ -140,6 +142,23 @@ class TestShippedTables:
         ungated, gated = (account(counts, load_prices(machine, "nnd-chip", ACTIONS, 200)) for counts in mac_cycle())
         assert sum(ungated.values()) == 6.0
         assert 0.40 <= 1 - sum(gated.values()) / sum(ungated.values()) <= 0.50
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("own", MACHINE_FILES, ids=lambda path: path.parent.name)
+def test_every_machine_with_every_table(own: Path, name: str) -> None:
+    machine = yaml.safe_load(own.read_text(encoding="utf-8"))
+    classes = yaml.safe_load((TABLES / f"{name}.yaml").read_text(encoding="utf-8"))["classes"].keys()
+    classes |= machine.get("classes", {}).keys()
+    lacks = {action for action, spec in machine["actions"].items() if spec["class"] not in classes}
+    if own.parent.name == "eyeriss" and name not in LACKS:
+        assert not lacks
+    if lacks:
+        with pytest.raises(PricingError) as caught:
+            load_prices(own, name, machine["actions"], 200)
+        assert set(re.findall(r"([\w.@]+) \(class", str(caught.value))) == lacks
+    else:
+        assert load_prices(own, name, machine["actions"], 200).prices.keys() == machine["actions"].keys()
 
 
 def mac_cycle() -> tuple[Counts, Counts]:
