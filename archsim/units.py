@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 BITS_PER_BYTE = 8
 KIB = 1024
 MB = 10**6
@@ -16,6 +18,11 @@ def cycles_to_us(cycles: int, clock_MHz: float) -> float:
 def cycles_to_ms(cycles: int, clock_MHz: float) -> float:
     """Convert clock cycles to milliseconds."""
     return cycles / clock_MHz / 1000.0
+
+
+def us_to_cycles(latency_us: float, clock_MHz: float) -> int:
+    """Convert microseconds to whole clock cycles, rounded up."""
+    return math.ceil(latency_us * clock_MHz)
 
 
 def period_ps(clock_MHz: float) -> int:
