@@ -65,9 +65,9 @@ class MachineSpec:
     format: NumberFormat
     config: AcceleratorConfig
 
-    def build(self) -> Accelerator:
-        """Return the machine."""
-        return accelerator_class(self.kind)(self.config)
+    def build(self, folder: Path) -> Accelerator:
+        """Return the machine; `folder` is that of the study."""
+        return accelerator_class(self.kind)(self.config, folder)
 
     def about(self, machine: Accelerator) -> str:
         """Return one line: kind, preset, format, clock and price table."""
@@ -148,7 +148,7 @@ class Study:
 
 def _levels_dict(setting: Mapping[str, LayerSetting]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Return knob -> layer -> rows."""
-    out: dict[str, dict[str, list[dict[str, Any]]]] = Field(default_factory=dict)
+    out: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for layer, one in setting.items():
         for knob, rows in one.tables.items():
             out.setdefault(knob, {})[layer] = [dict(row) for row in rows]
@@ -302,7 +302,7 @@ def _assign(
 
 def _setting(spec: StudySpec, source: YamlFile, folder: Path) -> dict[str, LayerSetting]:
     """Join `knobs:` and `levels:` by layer; knob names are checked when the layers are known."""
-    tables: dict[str, dict[str, LevelTable]] = Field(default_factory=dict)
+    tables: dict[str, dict[str, LevelTable]] = {}
     for knob, by_layer in spec.levels.items():
         for layer, rows in by_layer.items():
             with source.errors_at(("levels", knob, layer)):

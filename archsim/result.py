@@ -198,7 +198,7 @@ def sum_parts(
         counts.merge(part.timed.memory_counts, part.times)
     cycles = sum(part.timed.cycles * part.times for part in parts)
     latency_us = cycles_to_us(cycles, clock_MHz)
-    energy = account(counts, *prices)
+    energy = account(counts, prices)
     if idle_power_mW:
         energy["idle.others"] = idle_power_mW * latency_us * 1000.0
     return LayerResult(

@@ -40,7 +40,7 @@ from archsim.threads import limited_threads
 from archsim.units import cycles_to_us
 from archsim.workload.bench import CALIBRATION_IMAGES, Workbench, label_ranks
 from archsim.workload.calibrate import tensor_scales
-from archsim.workload.encode import encode_params
+from archsim.workload.encode import encode_params, synthetic_params
 from archsim.workload.formats import NumberFormat, Scale
 from archsim.workload.graph import walk
 from archsim.workload.layers import Layer
@@ -78,7 +78,7 @@ class Session:
         self, bench: Workbench, study: Study, assign: Mapping[str, str], progress: Progress | None = None
     ) -> None:
         self.bench, self.study, self.network = bench, study, bench.network
-        self.machines = {name: spec.build() for name, spec in study.machines.items()}
+        self.machines = {name: spec.build(study.folder) for name, spec in study.machines.items()}
         self.memory = study.memory.build()
         self.where = {layer.name: self._machine_of(layer, assign) for layer in self.network.layers}
         self.placements = self._place()
@@ -141,8 +141,10 @@ class Session:
         return self._seats[key]
 
     def _params(self, layer: Layer) -> LayerParams:
-        """Return the layer's parameters in its machine's format; without tensors in a run from zero fractions."""
+        """Return the layer's parameters in its machine's format; a shape-only network has none, or synthetic ones."""
         number_format = self._format(layer)
+        if self.network.shape_only and not self.machines[self.where[layer.name]].can_expect:
+            return synthetic_params(layer, number_format, self.study.seed)
         scales = {} if self.bench.data is None else self.scales(number_format)
         return encode_params(self.network, layer, scales, number_format)
 

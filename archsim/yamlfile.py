@@ -114,7 +114,8 @@ def validate(model: type[M], data: Any, source: YamlFile, at: KeyPath = ()) -> M
         return model.model_validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        first = min(problems, key=lambda problem: source.line((*at, *problem["loc"])) or 0)
+        # A misspelt key often is what is missing elsewhere: name it first.
+        first = min(problems, key=lambda p: (p["type"] != "extra_forbidden", source.line((*at, *p["loc"])) or 0))
         path, message = _explain(model, first)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         field_name = ".".join(map(str, (*at, *path)))

@@ -154,7 +154,10 @@ class RtlBlock:
 
 
 class Accelerator(ABC):
-    """A machine; subclass it in `archsim/accelerators/<kind>/` and it is known by its `kind`."""
+    """A machine; subclass it in `archsim/accelerators/<kind>/` and it is known by its `kind`.
+
+    `folder` is that of the study, where its files (a price table) are looked for first.
+    """
 
     kind: ClassVar[str]
     about: ClassVar[str] = ""
@@ -177,14 +180,15 @@ class Accelerator(ABC):
             raise TypeError(f"accelerator kind {kind!r} is defined in both {other.__module__} and {cls.__module__}")
         Accelerator.registry[kind] = cls
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    def __init__(self, config: AcceleratorConfig, folder: Path | None = None) -> None:
         self.config = config
+        self.folder = folder
 
     @cached_property
     def prices(self) -> PriceTable:
         """Prices of all declared actions. Raises: PricingError naming an action without a price."""
         own = Path(inspect.getfile(type(self))).with_name("energy.yaml")
-        return load_prices(own, self.config.prices, self.actions, self.config.clock_MHz)
+        return load_prices(own, self.config.prices, self.actions, self.config.clock_MHz, self.folder)
 
     @property
     def peak_macs_per_cycle(self) -> int:

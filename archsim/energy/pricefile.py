@@ -91,7 +91,7 @@ def shipped_names() -> list[str]:
     return sorted(path.stem for path in TABLES.glob("*.yaml"))
 
 
-def table_path(table: str) -> Path:
+def table_path(table: str, beside: Path | None = None) -> Path:
     """Return the file of a shipped table or, for a name that ends in .yaml or .yml, of the user's.
 
     Raises: PricingError with the nearest and the allowed names; AssetError for a file that is not found.
@@ -99,7 +99,7 @@ def table_path(table: str) -> Path:
     if table in shipped_names():
         return TABLES / f"{table}.yaml"
     if table.endswith((".yaml", ".yml")):
-        return assets.find(table)
+        return assets.find(table, beside)
     raise PricingError(f"unknown price table {table!r}, not a .yaml file either{did_you_mean(table, shipped_names())}")
 
 

@@ -90,15 +90,18 @@ def _power_unit(power_mW: float, clock_MHz: float) -> str:
     return f"{power_mW:g} mW at {clock_MHz:g} MHz"
 
 
-def load_prices(own: Path, table: str, actions: Iterable[Action], clock_MHz: float) -> PriceTable:
+def load_prices(
+    own: Path, table: str, actions: Iterable[Action], clock_MHz: float, beside: Path | None = None
+) -> PriceTable:
     """Return the price of each of `actions`: class and bits from the machine's file `own`, price from `table`.
 
-    `table` is a shipped name or a YAML file; `clock_MHz` turns powers into energy per cycle. Nothing is scaled.
+    `table` is a shipped name or a YAML file, looked for in the folder `beside` first; `clock_MHz` turns powers into
+    energy per cycle. Nothing is scaled.
     Raises: PricingError naming every action without a price, the table and the class looked for, or a broken rule of
     a file with its line; AssetError if the YAML file is not found.
     """
     machine, machine_lines = read_file(MachineFile, own)
-    found, table_lines = read_file(TableFile, table_path(table))
+    found, table_lines = read_file(TableFile, table_path(table, beside))
     wanted = sorted(set(actions))
     for action in machine.actions:
         if action not in wanted:

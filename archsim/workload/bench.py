@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from archsim.errors import WorkloadError
+from archsim.threads import limited_threads
 from archsim.workload.calibrate import calibrate
 from archsim.workload.datasets import DataSet, load_data
 from archsim.workload.graph import Network, walk
@@ -73,10 +74,11 @@ class Workbench:
         """Rank of the right label among the fp32 logits of every image (0 = top-1), int64 (images,)."""
         assert self.data is not None and self.data.labels is not None
         compute = float_compute(self.network)
-        logits = [
-            walk(self.network, input_tensor(self.network, self.data.images[i : i + self.block_images]), compute)
-            for i in range(0, len(self.data.images), self.block_images)
-        ]
+        with limited_threads(1):
+            logits = [
+                walk(self.network, input_tensor(self.network, self.data.images[i : i + self.block_images]), compute)
+                for i in range(0, len(self.data.images), self.block_images)
+            ]
         return label_ranks(np.concatenate(logits), self.data.labels)
 
     def zero_fractions(self, layer: Layer) -> tuple[float, float]:
