@@ -22,10 +22,8 @@ Ranges = Mapping[str, tuple[float, float]]
 def calibrate(network: Network, images: Array) -> dict[str, tuple[float, float]]:
     """Return (min, max) of every tensor of the fp32 network over `images` (raw pixels), with one BLAS thread.
 
-    Raises: WorkloadError if the network is shape-only, no image is given, or a tensor is not finite.
+    Raises: WorkloadError if a layer has no weights, no image is given, or a tensor is not finite.
     """
-    if network.shape_only:
-        raise WorkloadError(f"{network.name} is shape-only, it has no weights to calibrate with")
     if not len(images):
         raise WorkloadError("calibration needs at least 1 image; got 0")
     ranges: dict[str, tuple[float, float]] = {}

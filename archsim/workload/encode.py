@@ -51,7 +51,10 @@ def encode_weights(weights: FloatArray, number_format: NumberFormat) -> tuple[Ar
 
 
 def synthetic_params(layer: Layer, number_format: NumberFormat, seed: int) -> LayerParams:
-    """Return the parameters of a layer that has shapes only: synthetic weights, no bias, synthetic scales."""
+    """Return the parameters of a layer that has shapes only: synthetic weights, no bias, scales of synthetic tensors.
+
+    The ifmap is non-negative, as synthetic ifmaps are.
+    """
     weights, w_scale = encode_weights(synthetic_weights(layer, seed), number_format)
     y_range = synthetic_range(isinstance(layer, Conv | Linear) and layer.activation.non_negative)
     x_scale, y_scale = (number_format.scale_of(*one) for one in (synthetic_range(True), y_range))

@@ -67,30 +67,43 @@ def output_scale(params: LayerParams) -> Scale:
 def _fixed(layer: MachineLayer, x: Array, params: LayerParams, accumulation: Accumulation) -> ReferenceResult:
     """Accumulate exactly, or step by step where the modelled accumulator could overflow; then finish once."""
     assert isinstance(params.format, Fixed) and params.weights is not None
-    bounds = activation_bounds(layer.activation, params.x_scale.fraction_bits + params.w_scale.fraction_bits)
-    shift = requantise_shift(params)
     if accumulation.product_shift or overflow_possible(_peak(x), params.weights, params.bias, accumulation.bits):
-        acc, events = _stepwise(layer, x, params, accumulation)
-        acc = np.clip(acc, *bounds) if bounds != (None, None) else acc
-        y, saturated = (acc, 0) if shift is None else requantise(acc, shift, params.format.bits)
-        return ReferenceResult(y, saturated, events)
-    finish = (*bounds, shift, params.format.bits)
+        return _fixed_stepwise(layer, x, params, accumulation)
+    bounds = activation_bounds(layer.activation, params.x_scale.fraction_bits + params.w_scale.fraction_bits)
+    finish = (*bounds, requantise_shift(params), params.format.bits)
     if isinstance(layer, Linear):
         return ReferenceResult(*linear_fixed(x, params.weights, params.bias, *finish))
     return ReferenceResult(*conv_fixed(x, params.weights, params.bias, *_geometry(layer), *finish))
 
 
-def _stepwise(layer: MachineLayer, x: Array, params: LayerParams, accumulation: Accumulation) -> tuple[Array, int]:
-    """Return the accumulators after every partial sum was checked, and the number of overflows.
+def _fixed_stepwise(layer: MachineLayer, x: Array, params: LayerParams, accumulation: Accumulation) -> ReferenceResult:
+    """Check every partial sum; shifted products leave an accumulator with as many fraction bits less.
 
-    Weights are taken in the order they are stored in. Raises: AccumulatorOverflowError if an overflow is an error.
+    The network's output is given back in f_x + f_w fraction bits.
+    """
+    dropped = accumulation.product_shift
+    fraction_bits = params.x_scale.fraction_bits + params.w_scale.fraction_bits - dropped
+    acc, events = _stepwise(layer, x, params, accumulation)
+    bounds = activation_bounds(layer.activation, fraction_bits)
+    acc = np.clip(acc, *bounds) if bounds != (None, None) else acc
+    if params.y_scale is None:
+        return ReferenceResult(acc << dropped, overflow_events=events)
+    y, saturated = requantise(acc, fraction_bits - params.y_scale.fraction_bits, params.format.bits)
+    return ReferenceResult(y, saturated, events)
+
+
+def _stepwise(layer: MachineLayer, x: Array, params: LayerParams, accumulation: Accumulation) -> tuple[Array, int]:
+    """Return the accumulators, summed in the order the weights are stored in, and the number of overflows.
+
+    Raises: AccumulatorOverflowError if an overflow is an error.
     """
     assert params.weights is not None
     order = np.arange(params.weights[0].size)
     overflow = cast(Literal["error", "wrap", "saturate"], accumulation.overflow)
+    bias = None if params.bias is None else params.bias >> accumulation.product_shift
     maps, weights = _as_maps(x), _as_maps(params.weights)
     acc, events, image, largest = accumulate_stepwise(
-        maps, weights, params.bias, *_geometry(layer), order, accumulation.bits, overflow, accumulation.product_shift
+        maps, weights, bias, *_geometry(layer), order, accumulation.bits, overflow, accumulation.product_shift
     )
     if events and overflow == "error":
         raise AccumulatorOverflowError(
@@ -238,8 +251,8 @@ def dense_compute(
         if not isinstance(layer, Conv | Linear):
             return host_compute(layer, inputs, network, scales)
         params = params_of(layer)
-        y = reference(layer, inputs[0].codes, params, accumulation).y
-        return Tensor(y, number_format, output_scale(params))
+        x = inputs[0].to(number_format, params.x_scale)
+        return Tensor(reference(layer, x.codes, params, accumulation).y, number_format, output_scale(params))
 
     return compute
 
