@@ -22,7 +22,7 @@ demo: $(VENV)/.demo
 	$(BIN)/archsim run configs/quickstart.yaml
 
 test: lint
-	$(BIN)/pytest -m "not acceptance and not benchmark"
+	$(BIN)/pytest
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

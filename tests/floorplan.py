@@ -86,7 +86,7 @@ class Source:
 
     def resolve(self, target: str) -> str | None:
         """Return the module name an absolute target `archsim...` means, or None for third-party ones."""
-        if target.split(".")[0] != "archsim":
+        if target.split(".")[0] != "archsim" or target == "archsim.__version__":  # a plain constant, loads nothing
             return None
         parts = target.split(".")[1:]
         for end in range(len(parts), 0, -1):
