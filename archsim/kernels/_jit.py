@@ -11,13 +11,14 @@ import os
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 import platformdirs
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SOURCES = ("kernels/*.py", "**/kernel*.py", "accelerators/**/*.py")
 
+Inline = Literal["never", "always"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -48,13 +49,14 @@ def njit(function: F, /) -> F: ...
 
 
 @overload
-def njit(*, cache: bool = ..., parallel: bool = ...) -> Callable[[F], F]: ...
+def njit(*, cache: bool = ..., parallel: bool = ..., inline: Inline = ...) -> Callable[[F], F]: ...
 
 
-def njit(function: Any = None, /, *, cache: bool = True, parallel: bool = False) -> Any:
+def njit(function: Any = None, /, *, cache: bool = True, parallel: bool = False, inline: Inline = "never") -> Any:
     """Compile a kernel: no Python objects, no GIL while it runs (image blocks may run in threads), no `fastmath`.
 
-    A kernel calls only kernels of its own file and writes into arrays its caller made.
+    A kernel calls only kernels of its own file and writes into arrays its caller made. `inline="always"` is for short
+    steps of an inner loop: every array handed to a call costs two atomic reference counts, about 12 ns.
     """
-    wrap = cast(Callable[[Any], Any], numba.njit(cache=cache, parallel=parallel, nogil=True))
+    wrap = cast(Callable[[Any], Any], numba.njit(cache=cache, parallel=parallel, inline=inline, nogil=True))
     return wrap if function is None else wrap(function)

@@ -45,7 +45,7 @@ def finish_of(low: int | None, high: int | None, shift: int, bits: int) -> Finis
     return Finish(int(at_least), int(at_most), max(shift, -62), -code_max - 1, code_max)
 
 
-@njit
+@njit(inline="always")
 def _requantise_run(acc: Array, bias: int, finish: Finish, y: Array) -> int:
     """acc (L,) any numeric dtype -> y (L,) codes; returns the number of saturated words."""
     low, high, shift, code_min, code_max = finish

@@ -21,7 +21,7 @@ BLOCK_WINDOWS = 512
 CALL_PRODUCTS = 1 << 27
 
 
-@njit
+@njit(inline="always")
 def _add_products(
     acc: Array, first: int, events: Array, cols: Array, column: int, weight: int, shift: int, bits: int, mode: int
 ) -> tuple[int, int]:
