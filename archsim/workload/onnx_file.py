@@ -67,7 +67,7 @@ def read_onnx(path: Path, supported: Collection[str]) -> OnnxGraph:
         _check_model(model)
         return _graph(path.name, model, nodes, constants)
     except WorkloadError as error:
-        raise WorkloadError(f"{path.name}: {error}") from error.__cause__
+        raise WorkloadError(f"{path.name}: {' '.join(str(error).splitlines())}") from error.__cause__
 
 
 def _load(path: Path) -> Any:
@@ -80,6 +80,9 @@ def _load(path: Path) -> Any:
         raise WorkloadError(f"not a readable ONNX file: {_first_line(error)}") from error
     if not model.graph.node:
         raise WorkloadError("not an ONNX network: it has no nodes")
+    names = [name for node in model.graph.node for name in (node.name, node.op_type, *node.input, *node.output)]
+    if not all(isinstance(name, str) for name in names):
+        raise WorkloadError("not a valid ONNX network: a name in it is not UTF-8 text")
     return model
 
 
@@ -128,13 +131,17 @@ def _macs(model: Any, nodes: Iterable[OnnxNode], constants: Mapping[str, Array])
     """Return the MACs per image of the nodes with constant weights whose map size onnx can infer, by node index."""
     import onnx
 
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+    except onnx.shape_inference.InferenceError:  # a foreign domain stops it; the share is only a hint
+        return {}
     maps = {value.name: _dims(value)[2:] for value in (*inferred.value_info, *inferred.output)}
     macs = {}
     for node in nodes:
-        sizes = maps.get(node.outputs[0])
-        if node.op in ("Conv", "Gemm", "MatMul") and node.inputs[1] in constants and sizes is not None:
-            macs[node.index] = constants[node.inputs[1]].size * prod(size or 0 for size in sizes)
+        sizes = maps.get(node.outputs[0]) if node.outputs else None
+        weights = constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
+        if node.op in ("Conv", "Gemm", "MatMul") and weights is not None and sizes is not None:
+            macs[node.index] = weights.size * prod(size or 0 for size in sizes)
     return macs
 
 

@@ -116,8 +116,11 @@ def _use_block(
     values = {key: value for key, value in item.items() if key not in ("name", "block", "from")}
     _check_parameters(kind, blocks[kind].parameters, values, source, path)
     with source.errors_at(path):
-        entered = builder.last = _inputs(item.get("from"), builder, builder.tensors)[0]
-    inside = {BLOCK_INPUT: entered}
+        entered = _inputs(item.get("from"), builder, builder.tensors)
+        if len(entered) != 1:
+            raise WorkloadError(f"a block reads one layer, got {len(entered)}")
+    builder.last = entered[0]
+    inside = {BLOCK_INPUT: entered[0]}
     for index, template in enumerate(blocks[kind].layers):
         at: KeyPath = ("blocks", kind, "layers", index)
         entry = validate(Entry, _fill(template, values), source, at)
@@ -173,6 +176,8 @@ def _inputs(written: str | list[str] | None, builder: _Builder, tensors: Mapping
     if written is None:
         return (builder.last,)
     names = [written] if isinstance(written, str) else written
+    if not names:
+        raise WorkloadError("from: must name a layer")
     for name in names:
         if name not in tensors:
             raise WorkloadError(f"from: unknown layer {name!r}{did_you_mean(name, tensors)}")
