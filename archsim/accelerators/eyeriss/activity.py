@@ -62,7 +62,7 @@ def execute_layer(layer: Layer, plan: EyerissPlan, x: Array, stored: Stored, con
 def _batches(conv: Conv, plan: EyerissPlan, ifmaps: Array, ofmaps: Array) -> tuple[BatchActivity, ...]:
     """Count gating and compression of all batches at once: ifmaps (K*N, C, H, W), ofmaps (K*N, M, P, Q)."""
     ungated_macs, metrics = _gating(conv, plan, ifmaps)
-    ofmap_nonzeros = _per_batch(np.count_nonzero(ofmaps, axis=(1, 2, 3)), plan)
+    ofmap_nonzeros = _per_batch(np.array([np.count_nonzero(image) for image in ofmaps]), plan)
     metrics["ofmap_zero_fraction"] = 1.0 - ofmap_nonzeros / ofmaps[: plan.batch].size
     ifmap_bytes, ifmap_metrics = _measure(_ifmap(conv, plan), ifmaps, plan)
     ofmap_bytes, ofmap_metrics = _measure(_ofmap(conv, plan), ofmaps, plan)
