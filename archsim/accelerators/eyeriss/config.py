@@ -66,7 +66,10 @@ class EyerissConfig(AcceleratorConfig):
     plans: dict[str, str | ExplicitPlan] = Field(
         default_factory=dict, description="layer -> name of a shipped plan, or the plan's fields"
     )
-    clock_and_leakage_mW: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="the calibrated constant")
+    clock_and_leakage_mW: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="on top of the price table, charged while the machine runs"
+    )
+    clock_and_leakage_fit: str = Field(default="", description="what clock_and_leakage_mW was fitted on")
     pe_area_mm2: float | None = Field(default=None, description="all PEs")
     global_buffer_area_mm2: float | None = None
     source: str = Field(default="given in the study", description="where the values come from")
