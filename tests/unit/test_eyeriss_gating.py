@@ -8,8 +8,11 @@ import pytest
 
 from archsim.accelerators.base import Stored
 from archsim.accelerators.eyeriss.activity import execute_layer, expect_layer, windows_per_position
+from archsim.accelerators.eyeriss.closed_form import resident_blocks
+from archsim.accelerators.eyeriss.mapping import shipped_plans
 from archsim.accelerators.eyeriss.plan import EyerissPlan, padded_columns, padded_rows
 from archsim.accelerators.eyeriss.rlc import encode
+from archsim.accelerators.eyeriss.tiles import ifmap_tiles, ofmap_tiles, tile_words
 from archsim.workload.formats import Fixed, Scale
 from archsim.workload.layers import Activation, Conv, Linear
 from archsim.workload.params import LayerParams
@@ -83,21 +86,18 @@ def slow_tiles(conv, plan, x, y):
     block, m = plan.interleaved_channels * plan.channel_sets, plan.resident_filters
     per_call, filters_per_call = -(-C // plan.channel_calls), -(-M // plan.filter_calls)
     ifmap, ofmap = [], []
-    for fc in range(0, M, filters_per_call):
-        for cc, g, i, p in itertools.product(
-            range(0, C, per_call), range(conv.groups), range(0, plan.batch, n), range(0, conv.P, e)
-        ):
-            strip = min(e, conv.P - p)
-            first = p * conv.stride[0]
-            end = first + (strip - 1) * conv.stride[0] + (conv.R - 1) * conv.dilation[0] + 1
-            for c in range(cc, min(cc + per_call, C), block):
-                last = min(c + block, cc + per_call, C)
-                ifmap.append(padded[i : i + n, g * C + c : g * C + last, first:end])
-        last_filter = min(fc + filters_per_call, M)
-        for g, f, i, p in itertools.product(
-            range(conv.groups), range(fc, last_filter, m), range(0, plan.batch, n), range(0, conv.P, e)
-        ):
-            ofmap.append(y[i : i + n, g * M + f : g * M + min(f + m, last_filter), p : p + e])
+    nest = itertools.product(range(0, C, per_call), range(conv.groups), range(0, plan.batch, n), range(0, conv.P, e))
+    for call, g, i, p in nest:
+        strip = min(e, conv.P - p)
+        first = p * conv.stride[0]
+        end = first + (strip - 1) * conv.stride[0] + (conv.R - 1) * conv.dilation[0] + 1
+        for c in range(call, min(call + per_call, C), block):
+            last = min(c + block, call + per_call, C)
+            ifmap.append(padded[i : i + n, g * C + c : g * C + last, first:end])
+    for call, g in itertools.product(range(0, M, filters_per_call), range(conv.groups)):
+        end = min(call + filters_per_call, M)
+        for f, i, p in itertools.product(range(call, end, m), range(0, plan.batch, n), range(0, conv.P, e)):
+            ofmap.append(y[i : i + n, g * M + f : g * M + min(f + m, end), p : p + e])
     return ifmap, ofmap
 
 
@@ -214,3 +214,34 @@ def test_dense_maps_expand_and_the_activity_says_so():
     metrics = dict(batch.metrics)
     assert metrics["rlc_ifmap_bits_per_word"] > 21 > metrics["rlc_ifmap_entropy_bits_per_word"] == 16
     assert sum(expand(batch.tiles[0], 16)) > 2 * x.size
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "zeros", "compressed_MB", "raw_MB"),
+    [
+        ("conv1", (3, 96, 227, 11, 4, 0, 1), (0.0001, 0.62), 4.91, 6.06),
+        ("conv2", (96, 256, 27, 5, 1, 2, 2), (0.387, 0.725), 4.21, 5.43),
+        ("conv3", (256, 384, 13, 3, 1, 1, 1), (0.725, 0.793), 2.93, 5.05),
+        ("conv3-alt", (256, 384, 13, 3, 1, 1, 1), (0.725, 0.793), 2.93, 5.05),
+        ("conv4", (384, 384, 13, 3, 1, 1, 2), (0.793, 0.776), 2.06, 3.92),
+        ("conv5", (384, 256, 13, 3, 1, 1, 2), (0.776, 0.776), 1.40, 2.61),
+    ],
+)
+def test_expected_dram_traffic_of_alexnet(name, shape, zeros, compressed_MB, raw_MB):
+    """Zero fractions of JSSC 2017, Table V, where published; the totals are arithmetic on them and on Table III."""
+    C, M, size, kernel, stride, pad, groups = shape
+    conv = Conv(
+        name=name, inputs=("x",), output="y", N=4, C=C, M=M, H=size, W=size, R=kernel, S=kernel, groups=groups,
+        stride=(stride, stride), pad=(pad,) * 4,
+    )  # fmt: skip
+    fields = shipped_plans()[f"alexnet-{name}"].model_dump()
+    plan = EyerissPlan(batch=4, compress_ifmap=name != "conv1", **fields)
+    tiles = (ifmap_tiles(conv, plan), ofmap_tiles(conv, plan))
+    words = sum(tile_words(tiles[0], padded_columns(conv))), sum(tile_words(tiles[1], conv.Q))
+    reads = resident_blocks(conv, plan)
+    filter_words = conv.weight_count * 4 // plan.pass_ifmaps * -(-conv.P // plan.strip_rows)
+    assert 2e-6 * (words[0] * reads + filter_words + words[1]) == pytest.approx(raw_MB, abs=0.01)
+    moved = expect_layer(conv, plan, zeros, WIDE).batches[0].tiles
+    ifmap_bytes, ofmap_bytes = (sum(expand(sizes, len(table))) for sizes, table in zip(moved, tiles, strict=True))
+    total_MB = 1e-6 * (ifmap_bytes * reads + 2 * filter_words + ofmap_bytes)
+    assert total_MB == pytest.approx(compressed_MB, abs=0.01)

@@ -6,7 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from archsim.accelerators.base import Placement, Stored
+from archsim.accelerators.eyeriss.activity import execute_layer
+from archsim.accelerators.eyeriss.config import PRESETS, EyerissConfig
 from archsim.accelerators.eyeriss.kernel import count_rlc_pairs
+from archsim.accelerators.eyeriss.mapping import map_layer
 from archsim.accelerators.eyeriss.rlc import (
     decode,
     encode,
@@ -15,6 +19,17 @@ from archsim.accelerators.eyeriss.rlc import (
     pairs_to_words,
     word_count,
 )
+from archsim.assets import data_folder
+from archsim.workload.calibrate import calibrate, tensor_scales
+from archsim.workload.encode import encode_params
+from archsim.workload.formats import Fixed
+from archsim.workload.graph import walk
+from archsim.workload.layers import Conv, Linear
+from archsim.workload.networks import load_network
+from archsim.workload.params import Tensor
+from archsim.workload.reference import host_compute, input_tensor, output_scale
+
+FIXED16 = Fixed(16)
 
 codes = st.integers(-32768, 32767)
 runs = st.lists(st.tuples(st.integers(0, 130), codes), max_size=12).map(
@@ -150,3 +165,49 @@ def sparse(shape, zero_fraction, seed):
     draw = np.random.default_rng(seed)
     levels = draw.integers(1, 32768, shape) * draw.choice([-1, 1], shape)
     return np.where(draw.random(shape) < zero_fraction, 0, levels).astype(np.int16)
+
+
+def test_real_feature_maps_survive_and_their_overhead_is_reported(resnet20_batches):
+    overheads = []
+    for _, batch, ifmap in resnet20_batches:
+        assert np.array_equal(decode(encode(ifmap), ifmap.size), ifmap.reshape(-1))
+        metrics = dict(batch.metrics)
+        for name in ("ifmap", "ofmap"):
+            if f"rlc_{name}_bits_per_word" in metrics:
+                bits, least = (metrics[f"rlc_{name}_{kind}bits_per_word"] for kind in ("", "entropy_"))
+                overheads.append(bits / least - 1)
+    assert min(overheads) > 0.10
+    assert max(overheads) < 0.65
+    assert 0.15 < np.median(overheads) < 0.35
+
+
+def test_only_the_network_input_stays_uncompressed(resnet20_batches):
+    coded = ["rlc_ifmap_bits_per_word" in dict(batch.metrics) for _, batch, _ in resnet20_batches]
+    assert coded == [False] + [True] * (len(coded) - 1)
+
+
+@pytest.fixture(scope="module")
+def resnet20_batches():
+    """Return (layer, what the data did, ifmap codes) of every layer of ResNet-20 for one real image."""
+    folder = data_folder()
+    if folder is None:
+        pytest.skip("real feature maps need the data folder: set ARCHSIM_DATA")
+    images = np.load(folder / "cifar10_test_dev5000.npz")["images"][:9]
+    network = load_network("resnet20_cifar10.onnx")
+    ranges = calibrate(network, input_tensor(network, images[1:]))
+    scales = tensor_scales(network, ranges, FIXED16)
+    config, found = EyerissConfig(**PRESETS["chip-jssc17"]), []
+
+    def compute(layer, inputs):
+        if not isinstance(layer, Conv | Linear):
+            return host_compute(layer, inputs, network, scales)
+        stored = Stored(encode_params(network, layer, scales, FIXED16))
+        plan = map_layer(config, layer, stored, Placement())
+        activity = execute_layer(layer, plan, inputs[0].codes, stored, config)
+        found.append((layer, activity.batches[0], inputs[0].codes))
+        return Tensor(activity.y, FIXED16, output_scale(stored.params))
+
+    first = input_tensor(network, images[:1])
+    scale = scales[network.input]
+    walk(network, Tensor(FIXED16.encode(first, scale), FIXED16, scale), compute)
+    return found

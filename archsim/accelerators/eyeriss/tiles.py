@@ -36,15 +36,15 @@ def call_ranges(size: int, calls: int) -> list[Range]:
 def ifmap_tiles(conv: Conv, plan: EyerissPlan) -> Tiles:
     """Return the ifmap blocks of one batch, int64 (T, 6): first and end image, channel and padded row.
 
-    Order: call, group, block of images, strip, channel block.
+    Order: channel call, group, block of images, strip, channel block. Every filter call and every block of resident
+    filters reads the same blocks again.
     """
     channels = group_channels(conv)
-    calls = product(range(plan.filter_calls), call_ranges(channels, plan.channel_calls))
     return _table(
         (images, (group * channels + c0, group * channels + c1), rows)
-        for (_, (first, end)), group in product(calls, range(conv.groups))
+        for call, group in product(call_ranges(channels, plan.channel_calls), range(conv.groups))
         for images, rows, (c0, c1) in product(
-            cut(0, plan.batch, plan.pass_ifmaps), _ifmap_rows(conv, plan), cut(first, end, plan.pass_channels)
+            cut(0, plan.batch, plan.pass_ifmaps), _ifmap_rows(conv, plan), cut(*call, plan.pass_channels)
         )
     )
 
@@ -58,9 +58,9 @@ def ofmap_tiles(conv: Conv, plan: EyerissPlan) -> Tiles:
     filters = group_filters(conv)
     return _table(
         (images, (group * filters + m0, group * filters + m1), rows)
-        for (first, end), group in product(call_ranges(filters, plan.filter_calls), range(conv.groups))
+        for call, group in product(call_ranges(filters, plan.filter_calls), range(conv.groups))
         for (m0, m1), images, rows in product(
-            cut(first, end, plan.resident_filters),
+            cut(*call, plan.resident_filters),
             cut(0, plan.batch, plan.pass_ifmaps),
             cut(0, conv.P, plan.strip_rows),
         )
@@ -70,7 +70,7 @@ def ofmap_tiles(conv: Conv, plan: EyerissPlan) -> Tiles:
 def channel_set_edges(conv: Conv, plan: EyerissPlan) -> Tiles:
     """Return the channel boundaries of the PE sets within a group, ascending int64: sets of q channels per call."""
     ranges = call_ranges(group_channels(conv), plan.channel_calls)
-    return np.array([0] + [c1 for first, end in ranges for _, c1 in cut(first, end, plan.interleaved_channels)])
+    return np.array([0] + [c1 for call in ranges for _, c1 in cut(*call, plan.interleaved_channels)])
 
 
 def tile_words(tiles: Tiles, columns: int) -> Tiles:
