@@ -350,7 +350,7 @@ def _provenance(session: Session) -> dict[str, Any]:
             "weights": network.weight_count,
             "input_shape": list(network.shapes[network.input]),
             "batch": spec.batch,
-            "padding": "padding taps are counted as MACs",
+            "padding": "MACs count padding taps and zero weights",
             "data": session.bench.data.source if session.bench.data else None,
         },
         "machines": {name: {"about": study.machines[name].about(machine)} for name, machine in machines.items()},

@@ -52,46 +52,58 @@ def run_report(result: Mapping[str, Any]) -> RenderableType:
 
 
 def _layer_table(result: Mapping[str, Any]) -> Table:
-    """Return one row per layer, sums over the timed images, and the total."""
+    """Return one row per layer on a machine, one for the vector unit, and the total: sums and per image."""
     totals, images = result["totals"], result["totals"]["images_timed"]
-    title = f"{result['study']['name']}: sums over {images} timed image{'s' if images > 1 else ''}"
-    table = _table(
-        title, ("layer", "on"), ("MACs", "done", "cycles", "latency", "latency/img", "bound", "energy", "energy/img")
-    )
+    title = f"{result['study']['name']}: sums over {images} timed image{'s' if images > 1 else ''}, and per image"
+    figures = ("MACs", "done", "cycles", "latency", "/image", "bound", "energy", "/image")
+    table = _table(title, ("layer", "on"), figures)
+    on_vector_unit = [layer for layer in result["layers"] if layer["accelerator"] == "vector_unit"]
     for layer in result["layers"]:
-        table.add_row(*_layer_row(layer, images))
+        if layer["accelerator"] != "vector_unit":
+            table.add_row(layer["name"], layer["accelerator"], *_figures(layer, layer["bound"], images))
+    if on_vector_unit:
+        names = f"{len(on_vector_unit)} other layers"
+        table.add_row(names, "vector_unit", *_figures(_summed(on_vector_unit), "", images), style="dim")
     table.add_section()
-    cycles = "-" if totals["cycles"] is None else si(totals["cycles"], 4)
-    done = _percent(totals["macs_done"], totals["macs_dense"])
-    table.add_row(
-        "total", "", si(totals["macs_dense"]), done, cycles, time_text(totals["latency_us"]),
-        time_text(totals["latency_us"] / images), "", energy_text(totals["energy_pJ"]),
-        energy_text(totals["energy_pJ"] / images), style="bold",
-    )  # fmt: skip
+    whole = {**totals, "energy_pJ": {"total": totals["energy_pJ"]}}
+    table.add_row("total", "", *_figures(whole, "", images), style="bold")
     return table
 
 
-def _layer_row(layer: Mapping[str, Any], images: int) -> tuple[str, ...]:
-    """Return the cells of one layer."""
-    energy_pJ = sum(layer["energy_pJ"].values())
-    timed = layer["cycles"] > 0
-    return (
-        layer["name"], layer["accelerator"], si(layer["macs_dense"]) if layer["macs_dense"] else "-",
-        _percent(layer["macs_done"], layer["macs_dense"]), si(layer["cycles"], 4) if timed else "-",
-        time_text(layer["latency_us"]) if timed else "-", time_text(layer["latency_us"] / images) if timed else "-",
-        layer["bound"] if timed else "-", energy_text(energy_pJ), energy_text(energy_pJ / images),
-    )  # fmt: skip
+def _summed(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the figures of several layers added up."""
+    keys = ("macs_dense", "macs_done", "cycles", "latency_us")
+    energy_pJ = sum(sum(layer["energy_pJ"].values()) for layer in layers)
+    return {**{key: sum(layer[key] for layer in layers) for key in keys}, "energy_pJ": {"total": energy_pJ}}
+
+
+def _figures(row: Mapping[str, Any], bound: str, images: int) -> tuple[str, ...]:
+    """Return the cells of one row after its names."""
+    energy_pJ, latency_us = sum(row["energy_pJ"].values()), row["latency_us"]
+    cycles = "mixed" if row["cycles"] is None else si(row["cycles"], 4)
+    times = (cycles, time_text(latency_us), time_text(latency_us / images)) if latency_us else ("-", "-", "-")
+    macs = si(row["macs_dense"]) if row["macs_dense"] else "-"
+    done = _percent(row["macs_done"], row["macs_dense"])
+    return (macs, done, *times, bound or "-", energy_text(energy_pJ), energy_text(energy_pJ / images))
 
 
 def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.4g} %" if whole else "-"
+    return f"{100 * part / whole:.3g} %" if whole else "-"
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     """Return an empty table with text columns left and figures right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="cyan")
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="cyan",
+    )
     for name in left:
-        table.add_column(name, no_wrap=True, max_width=18, overflow="ellipsis")
+        table.add_column(name, no_wrap=True, max_width=20, overflow="ellipsis")
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table
@@ -158,7 +170,7 @@ def _facts(result: Mapping[str, Any]) -> Text:
         f"{si(workload['weights'], 4)} weights, input {'x'.join(map(str, workload['input_shape']))}, "
         f"batch {workload['batch']}"
     )
-    lines.append(f"           padding {workload['padding']}, hash {workload['hash']}")
+    lines.append(f"           workload hash {workload['hash']}; {workload['padding']}")
     for name, machine in provenance["machines"].items():
         lines.append(f"{name:<10} {machine['about']}")
     lines += [f"note       {note}" for note in provenance["notes"]]
