@@ -10,6 +10,8 @@ requantisation work on the last psum, whose scale has t fraction bits less.
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from archsim.accelerators.eyeriss.kernel import PSUM_MAX, PSUM_MIN, Array, accumulate_chip16
@@ -42,17 +44,13 @@ def compute_chip16(conv: Conv, plan: EyerissPlan, x: Array, params: LayerParams,
         raise WorkloadError(f"layer {conv.name!r} has no weights: the network is shape-only")
     top, left, bottom, right = conv.pad
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    weights = params.weights.reshape(conv.M, -1, conv.R, conv.S)
+    bias, edges = psum_bias(conv, params, product_shift), channel_set_edges(conv, plan)
     psums = np.empty((len(x), conv.M, conv.P, conv.Q), np.int64)
-    events = accumulate_chip16(
-        padded,
-        params.weights.reshape(conv.M, -1, conv.R, conv.S),
-        psum_bias(conv, params, product_shift),
-        channel_set_edges(conv, plan),
-        conv.stride,
-        conv.dilation,
-        product_shift,
-        psums,
-    )
+    events = 0
+    for n, p in product(range(len(x)), range(conv.P)):  # one row per call: calls stay short enough to be interrupted
+        maps, row = padded[n : n + 1, :, p * conv.stride[0] :], psums[n : n + 1, :, p : p + 1]
+        events += accumulate_chip16(maps, weights, bias, edges, conv.stride, conv.dilation, product_shift, row)
     y, saturated_words = finish_psums(psums, conv.activation, params, product_shift)
     return ReferenceResult(y, saturated_words, events)
 
