@@ -115,7 +115,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         root = item.config.rootpath
         store, key = Store(root), source_key(root, item.path)
         if store.finished(line_id, key) is None:
-            reason = str(call.excinfo.value).strip().splitlines() or [call.excinfo.typename]
+            said = str(call.excinfo.value).replace(f"{root}/", "")  # the page names no folder of this machine
+            reason = said.strip().splitlines() or ["no message"]
             store.write(Line(line_id, f"{call.excinfo.typename}: {reason[0]}", None, _today(), key))
     return outcome
 

@@ -35,7 +35,7 @@ def test_x2(accept):
 @pytest.mark.line("X3", "breaks", bound="any")
 def test_x3(accept):
     ran("x3")
-    raise RuntimeError("no such thing")
+    raise RuntimeError(f"no such thing: {pathlib.Path(__file__)}")
 
 @pytest.mark.line("X4", "lacks its data", bound="any")
 def test_x4(accept):
@@ -75,7 +75,7 @@ def test_every_outcome_is_shown(project: Path) -> None:
     assert [(row[3], row[4]) for row in table.values()] == [
         ("3 %", "ok"),
         ("7 %", "**failing**"),
-        ("RuntimeError: no such thing", "not run"),
+        ("RuntimeError: no such thing: tests/accept/test_lines.py", "not run"),
         ("Skipped: no data folder", "not run"),
     ]
     assert table["X1"][1:3] == ["meets its \\| bound", "<= 5 %"] and "test_lines.py::test_x1" in table["X1"][-1]
