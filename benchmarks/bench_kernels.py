@@ -1,8 +1,8 @@
 """Speed of the convolution kernels: GMAC/s on one core, next to plain int64 NumPy in the same run.
 
-Layers include the gathering of windows and the requantisation. The column `BLAS` is the bare float64 product of the same
-size: what no exact int16 kernel built on it can exceed on this machine at this moment (int8 layers use float32). Exit
-code 1 if a 3x3 layer with 64 or more channels and maps of at least 14 x 14 stays below the target.
+Layers include the gathering of windows and the requantisation. The column `BLAS` is the bare float64 product of the
+same size: what no exact int16 kernel built on it can exceed on this machine at this moment (int8 layers use float32).
+Exit code 1 if a 3x3 layer with 64 or more channels and maps of at least 14 x 14 stays below the target.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from archsim.kernels import conv
 
@@ -178,6 +179,17 @@ def test_views_and_read_only_inputs_give_the_same_and_are_not_changed():
     np.testing.assert_array_equal(conv.conv_accumulate(view, filters, None, *geometry), expected)
 
 
+def test_integers_do_not_depend_on_the_number_of_blas_threads():
+    rng = np.random.default_rng(9)
+    x, w = codes(rng, (3, 32, 20, 20)), codes(rng, (48, 32, 3, 3))
+    results = []
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads):
+            results.append(conv.conv_accumulate(x, w, None, (1, 1), (1, 1, 1, 1), (1, 1), 1))
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
 @settings(max_examples=40)
 @given(convolutions(), st.integers(0, 2**32))
 def test_float_convolution_is_close_to_float64(case, seed):
@@ -192,12 +204,17 @@ def test_float_convolution_is_close_to_float64(case, seed):
     assert (np.abs(y - exact) <= 1e-5 * scale).all()
 
 
-def test_float_results_of_an_image_do_not_depend_on_its_batch():
+@pytest.mark.parametrize(("C", "M", "H"), [(9, 7, 13), (64, 33, 7), (130, 5, 3), (300, 64, 1)])
+def test_float_results_of_an_image_do_not_depend_on_its_batch(C, M, H):
     rng = np.random.default_rng(11)
-    x, w = rng.standard_normal((5, 9, 13, 13), np.float32), rng.standard_normal((7, 9, 3, 3), np.float32)
+    x, w = rng.standard_normal((5, C, H, H), np.float32), rng.standard_normal((M, C, 3, 3), np.float32)
     geometry = (1, 1), (1, 1, 1, 1), (1, 1), 1
     one_by_one = [conv.conv_float(x[n : n + 1], w, None, *geometry) for n in range(5)]
     np.testing.assert_array_equal(conv.conv_float(x, w, None, *geometry), np.concatenate(one_by_one))
+
+
+def test_float_features_of_an_image_do_not_depend_on_its_batch():
+    rng = np.random.default_rng(13)
     features, weights = rng.standard_normal((37, 301), np.float32), rng.standard_normal((45, 301), np.float32)
     rows = [conv.linear_float(features[n : n + 1], weights, None) for n in range(37)]
     np.testing.assert_array_equal(conv.linear_float(features, weights, None), np.concatenate(rows))

@@ -116,6 +116,17 @@ def test_a_bias_that_does_not_fit_is_an_event():
         assert (events, first, peak) == (3, 0, 128)
 
 
+@pytest.mark.parametrize("overflow", ["error", "wrap", "saturate"])
+def test_a_sum_at_the_limit_is_no_event_and_one_beyond_is(overflow):
+    x = np.array([127, 128, -128, -129], np.int16).reshape(4, 1, 1, 1)
+    for image, expected in enumerate((0, 1, 0, 1)):
+        one = np.ones((1, 1, 1, 1), np.int16)
+        _, events, first, _ = accumulate_stepwise(
+            x[image : image + 1], one, None, *GEOMETRY, np.array([0]), 8, overflow, 0
+        )
+        assert (events, first) == (expected, expected - 1)
+
+
 def test_calls_in_parts_of_the_filters_change_nothing(monkeypatch):
     rng = np.random.default_rng(2)
     x, w = rng.integers(-99, 99, (2, 4, 6, 5)).astype(np.int16), rng.integers(-99, 99, (6, 2, 3, 3)).astype(np.int16)
