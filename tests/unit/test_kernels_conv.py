@@ -161,7 +161,7 @@ def test_linear_layers_equal_the_twin(images, channels, filters, seed, block_byt
     bias = rng.integers(-(2**40), 2**40, filters)
     acc = x.astype(np.int64) @ w.T.astype(np.int64) + bias
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv, "BLOCK_BYTES", block_bytes)
+        patch.setattr(conv, "LINEAR_BYTES", block_bytes)
         np.testing.assert_array_equal(conv.linear_accumulate(x, w, bias), acc)
         y, saturated = conv.linear_fixed(x, w, bias, 0, None, 17, 16)
     expected, words = twin.requantise(acc, 0, None, 17, 16)
