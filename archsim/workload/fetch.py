@@ -78,9 +78,9 @@ def _download(remote: Remote, folder: Path) -> Path:
     pooch.get_logger().setLevel("ERROR")  # its INFO lines would mix with the progress lines of the command line
     try:
         return Path(pooch.retrieve(remote.url, known_hash=f"md5:{remote.md5}", path=folder))
-    except OSError as error:  # requests' errors are OSErrors
-        reason = str(error).splitlines()[0]
-        raise ArchsimError(f"could not download {remote.url}; is this machine online? ({reason})") from error
+    except OSError as error:  # requests' errors are OSErrors; their texts are half a page
+        reason = type(error).__name__
+        raise ArchsimError(f"could not download {remote.url}: {reason}; is this machine online?") from error
     except ValueError as error:
         raise ArchsimError(f"{remote.url} does not have the MD5 sum {remote.md5}; try again later") from error
 

@@ -242,7 +242,8 @@ def test_a_wrong_sum_or_no_server_is_one_line_and_leaves_nothing(server, monkeyp
         fetch("mnist")
     monkeypatch.setattr(fetching, "FETCHABLE", {"mnist": (Remote("http://127.0.0.1:9/absent", "0" * 32),) * 4})
     with pytest.raises(
-        ArchsimError, match=r"could not download http://127\.0\.0\.1:9/absent; is this machine online\?"
+        ArchsimError,
+        match=r"could not download http://127\.0\.0\.1:9/absent: ConnectionError; is this machine online\?",
     ) as off:
         fetch("mnist")
     assert "\n" not in str(wrong.value) + str(off.value)
