@@ -20,7 +20,7 @@ from archsim.accelerators.vector_unit import VECTOR_UNIT_PRESETS, VectorUnitConf
 from archsim.approx import Knob, LayerSetting, Level, LevelTable
 from archsim.errors import StudyError, did_you_mean
 from archsim.memory.base import Memory, MemoryConfig, memory_class
-from archsim.workload.formats import NumberFormat, parse_format
+from archsim.workload.formats import NumberFormat
 from archsim.workload.graph import Network
 from archsim.workload.layers import Layer
 from archsim.workload.spec import WorkloadSpec
@@ -261,7 +261,7 @@ def _machine(name: str, raw: dict[str, Any], source: YamlFile) -> MachineSpec:
     names = {number_format.name: number_format for number_format in machine.formats}
     if fmt is not None:
         with source.errors_at((*at, "format")):
-            if not isinstance(fmt, str) or (fmt not in names and parse_format(fmt) not in machine.formats):
+            if fmt not in names:
                 raise StudyError(f"{kind} does not compute in {fmt!r}{did_you_mean(str(fmt), names)}")
     preset, fields = _with_preset(raw, machine.presets, source, at)
     config = validate(machine.Config, fields, source, at)
@@ -359,7 +359,9 @@ def check_layer_names(study: Study, network: Network) -> None:
         }
         for knob in (*setting.levels, *setting.tables):
             if knob not in known:
-                raise study.error(("knobs", name, knob), f"unknown knob of {machine.kind}{did_you_mean(knob, known)}")
+                raise study.error(
+                    ("knobs", name, knob), f"unknown knob {knob!r} of {machine.kind}{did_you_mean(knob, known)}"
+                )
         for knob, level in setting.levels.items():
             _check_level(study, ("knobs", name, knob), known[knob], level, setting, layers[name])
 

@@ -308,8 +308,10 @@ def simulate(study: Study, *, threads: int | None = None, progress: Progress | N
     """
     with limited_threads(threads):
         bench = Workbench(study.workload, study.folder)
-        with study.source.errors_at(("workload",)):
-            bench.network, bench.data  # noqa: B018 - loading now points errors at the workload
+        with study.source.errors_at(("workload", "network")):
+            bench.network  # noqa: B018 - loading here points errors at this field
+        with study.source.errors_at(("workload", "data")):
+            bench.data  # noqa: B018
         check_layer_names(study, bench.network)
         main = Session(bench, study, study.assign, progress)
         accuracy = main.quality(study.setting)
