@@ -99,10 +99,9 @@ def to_onnx(model: DigitsCnn) -> onnx.ModelProto:
         conv, bn = getattr(model, f"conv{index}"), getattr(model, f"bn{index}")
         weights = keep(f"conv{index}", weight=conv.weight.detach().numpy())
         x = add("Conv", f"conv{index}", [x, *weights], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[1, 1])
-        statistics = (bn.weight, bn.bias, bn.running_mean, bn.running_var)
-        terms = (one.detach().numpy() for one in statistics)
-        x = add("BatchNormalization", f"bn{index}",
-                [x, *keep(f"bn{index}", **dict(zip(("scale", "shift", "mean", "variance"), terms)))], epsilon=bn.eps)  # fmt: skip
+        statistics = {"scale": bn.weight, "shift": bn.bias, "mean": bn.running_mean, "variance": bn.running_var}
+        terms = keep(f"bn{index}", **{key: one.detach().numpy() for key, one in statistics.items()})
+        x = add("BatchNormalization", f"bn{index}", [x, *terms], epsilon=bn.eps)
         x = add("Relu", f"relu{index}", [x])
         if index > 1:
             x = add("MaxPool", f"pool{index}", [x], kernel_shape=[2, 2], strides=[2, 2])
