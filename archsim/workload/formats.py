@@ -7,15 +7,12 @@ to nearest even on storing; int8 affine: value = code * step + low; fp32: as imp
 from __future__ import annotations
 
 import math
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from archsim.errors import StudyError
 
 Array = npt.NDArray[Any]
 
@@ -154,17 +151,3 @@ class AffineInt8(NumberFormat):
     def decode(self, codes: Array, scale: Scale) -> Array:
         """value = code * step + low in float64."""
         return np.asarray(codes, np.float64) * scale.step + scale.low
-
-
-def parse_format(name: str) -> NumberFormat:
-    """Return the format called `name`: fp32, bfloat16, int8, fixed2 .. fixed32.
-
-    Raises: StudyError listing the allowed names.
-    """
-    plain: dict[str, NumberFormat] = {"fp32": Float32(), "bfloat16": Bfloat16(), "int8": AffineInt8()}
-    if name in plain:
-        return plain[name]
-    match = re.fullmatch(r"fixed(\d+)", name)
-    if match and 2 <= int(match.group(1)) <= 32:
-        return Fixed(int(match.group(1)))
-    raise StudyError(f"unknown number format {name!r} (allowed: fp32, bfloat16, int8, fixed2 .. fixed32)")

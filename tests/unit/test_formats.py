@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsim.errors import StudyError
-from archsim.workload.formats import AffineInt8, Bfloat16, Fixed, Float32, Scale, parse_format
+from archsim.workload.formats import AffineInt8, Bfloat16, Fixed, Scale
 from archsim.workload.params import Tensor
 
 PEAKS = st.floats(1e-20, 1e20)
@@ -107,28 +106,6 @@ def test_affine_range_without_extent_keeps_the_constant():
     affine = AffineInt8()
     scale = affine.scale_of(2.5, 2.5)
     assert affine.decode(affine.encode([2.5], scale), scale).tolist() == [2.5]
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("fp32", Float32()),
-        ("bfloat16", Bfloat16()),
-        ("int8", AffineInt8()),
-        ("fixed16", Fixed(16)),
-        ("fixed2", Fixed(2)),
-    ],
-)
-def test_names_are_parsed_to_equal_hashable_formats(name, expected):
-    assert parse_format(name) == expected
-    assert hash(parse_format(name)) == hash(expected)
-    assert parse_format(name).name == name
-
-
-@pytest.mark.parametrize("name", ["fixed1", "fixed33", "fixed", "int16", "fp16", "fixed-8", ""])
-def test_other_names_are_refused_with_the_allowed_ones(name):
-    with pytest.raises(StudyError, match=r"fp32, bfloat16, int8, fixed2 .. fixed32"):
-        parse_format(name)
 
 
 def test_a_tensor_in_the_wanted_format_is_not_touched():
