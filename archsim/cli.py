@@ -45,10 +45,12 @@ def run(
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="threads [default: cores available]")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="also write trace.json of the first batch (Perfetto)")] = False,
 ) -> None:
     """Simulate a study and write its result folder."""
     from archsim.config import load_study
     from archsim.report.folder import check_writable, result_json, write_run
+    from archsim.sim import Timeline
 
     loaded = load_study(study, set_ or ())
     if resolved:
@@ -57,16 +59,17 @@ def run(
     folder = out or Path("runs") / loaded.name
     check_writable(folder)
     started = time.perf_counter()
+    timeline = Timeline(clock_MHz=1.0) if trace else None
 
     def work() -> Any:
         from archsim.run import simulate
 
         with _progress(loaded.name, show=not (quiet or as_json)) as progress:
-            return simulate(loaded, threads=threads, progress=progress)
+            return simulate(loaded, threads=threads, progress=progress, timeline=timeline)
 
     result = _interruptible(work)
     log = _log(loaded.name, time.perf_counter() - started, threads)
-    write_run(result, folder, log)
+    write_run(result, folder, log, timeline)
     if as_json:
         sys.stdout.write(result_json(result))
     elif not quiet:

@@ -36,6 +36,7 @@ from archsim.result import (
     sum_parts,
     sum_totals,
 )
+from archsim.sim import Timeline
 from archsim.threads import limited_threads
 from archsim.units import cycles_to_us
 from archsim.workload.bench import CALIBRATION_IMAGES, Workbench, label_ranks
@@ -212,7 +213,9 @@ class Session:
         """Compute one node for one block of images, on its machine or on the vector unit."""
         self.progress("images", next(done), len(self.network.layers) * len(self.bench.data.images))  # type: ignore[union-attr]
         if self.where[layer.name] == VECTOR_UNIT:
-            return host_compute(layer, inputs, self.network, self.scales(inputs[0].format))
+            y = host_compute(layer, inputs, self.network, self.scales(inputs[0].format))
+            trail.saturated_words[layer.name] += y.saturated_words
+            return y
         seat = self.seat(layer, setting.get(layer.name, EXACT))
         number_format = seat.stored.params.format
         x = inputs[0].to(number_format, self.scales(number_format)[layer.inputs[0]])
@@ -258,7 +261,8 @@ class Session:
         """Add up one layer over the timed batches; equal batches are simulated once."""
         batches = images // self.study.workload.batch
         if self.where[layer.name] == VECTOR_UNIT:
-            return self._vector_result(layer.name, vector_counts(layer, *self._shapes(layer), images), layer)
+            counts = vector_counts(layer, *self._shapes(layer), images)
+            return self._vector_result(layer.name, counts, {"saturated_words": trail.saturated_words[layer.name]})
         seat = self.seat(layer, setting.get(layer.name, EXACT))
         name = self.where[layer.name]
         activities = Counter(trail.activities[layer.name][:batches])
@@ -275,13 +279,13 @@ class Session:
     def _shapes(self, layer: Layer) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
         return [self.network.shapes[name] for name in layer.inputs], self.network.shapes[layer.output]
 
-    def _vector_result(self, name: str, counts: Counts, layer: Layer) -> LayerResult:
+    def _vector_result(self, name: str, counts: Counts, metrics: Mapping[str, Any]) -> LayerResult:
         """Return what the vector unit spends on one layer or on the format conversions in front of one."""
         unit = self.study.vector_unit
         cycles = vector_cycles(counts, unit)
         latency_us = cycles_to_us(cycles, unit.clock_MHz) if cycles else 0.0
         energy = account(counts, vector_prices(unit))
-        return LayerResult(name, VECTOR_UNIT, cycles, latency_us, 0, 0, "vector_unit", dict(counts), energy)
+        return LayerResult(name, VECTOR_UNIT, cycles, latency_us, 0, 0, "vector_unit", dict(counts), energy, metrics)
 
     def _results(self, setting: Setting, trail: Trail, images: int) -> Iterator[LayerResult]:
         """Yield one result per layer, and one per layer whose input was converted on its way in."""
@@ -289,8 +293,19 @@ class Session:
             self.progress("timing", done, len(self.network.layers))
             if trail.converted_words[layer.name]:
                 words = trail.converted_words[layer.name] * images
-                yield self._vector_result(f"{layer.name}.convert", Counts({"vector_unit.convert": words}), layer)
+                yield self._vector_result(f"{layer.name}.convert", Counts({"vector_unit.convert": words}), {})
             yield self._layer_result(layer, setting, trail, images)
+
+    def draw(self, setting: Setting, timeline: Timeline) -> None:
+        """Draw the first timed batch into `timeline`, layers one after another."""
+        trail, start_us = self._trail(setting, self.study.workload.images_timed), 0.0
+        for layer in self._machine_layers():
+            seat = self.seat(layer, setting.get(layer.name, EXACT))
+            clock_MHz = seat.machine.config.clock_MHz
+            timeline.rebase(clock_MHz, start_us)
+            first = trail.activities[layer.name][0]
+            timed = simulate_batch(seat.machine, self.memory, layer, seat.plan, first, timeline)
+            start_us += cycles_to_us(timed.cycles, clock_MHz)
 
     def _time(self, seat: Seat, activity: BatchActivity) -> Timed:
         """Simulate one batch, or return the equal one simulated before."""
@@ -301,9 +316,12 @@ class Session:
         return self._timed[key]
 
 
-def simulate(study: Study, *, threads: int | None = None, progress: Progress | None = None) -> RunResult:
+def simulate(
+    study: Study, *, threads: int | None = None, progress: Progress | None = None, timeline: Timeline | None = None
+) -> RunResult:
     """Simulate a study and, if it names one, its second assignment on the same images and seeds.
 
+    A `timeline` receives the slices of the first timed batch.
     Raises: ArchsimError subclasses with one line that names file, field, rule and value.
     """
     with limited_threads(threads):
@@ -316,6 +334,8 @@ def simulate(study: Study, *, threads: int | None = None, progress: Progress | N
         main = Session(bench, study, study.assign, progress)
         accuracy = main.quality(study.setting)
         totals, layers = main.cost(study.setting)
+        if timeline is not None:
+            main.draw(study.setting, timeline)
         return RunResult(
             study=study.to_dict(),
             totals=totals,

@@ -15,6 +15,7 @@ import yaml
 
 from archsim.errors import OutputError
 from archsim.result import RunResult, energy_rows, layer_rows
+from archsim.sim import Timeline
 
 
 def result_json(result: RunResult) -> str:
@@ -35,19 +36,19 @@ def check_writable(folder: Path) -> None:
         raise OutputError(f"output folder {folder}: {parent} is not writable")
 
 
-def write_run(result: RunResult, folder: Path, log: Sequence[str]) -> None:
+def write_run(result: RunResult, folder: Path, log: Sequence[str], timeline: Timeline | None = None) -> None:
     """Write all files of a run and put them in place in one step.
 
     Raises: OutputError naming the folder and the reason.
     """
     try:
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        _replace(folder, lambda new: _fill(result, new, log))
+        _replace(folder, lambda new: _fill(result, new, log, timeline))
     except OSError as error:
         raise OutputError(f"output folder {folder}: {error.strerror or error}") from error
 
 
-def _fill(result: RunResult, folder: Path, log: Sequence[str]) -> None:
+def _fill(result: RunResult, folder: Path, log: Sequence[str], timeline: Timeline | None) -> None:
     """Write the files of one run into an empty folder."""
     (folder / "result.json").write_text(result_json(result), encoding="utf-8")
     _write_csv(folder / "layers.csv", layer_rows(result.layers))
@@ -55,6 +56,8 @@ def _fill(result: RunResult, folder: Path, log: Sequence[str]) -> None:
     resolved = yaml.safe_dump(dict(result.study), sort_keys=False, allow_unicode=True, width=120)
     (folder / "study.resolved.yaml").write_text(resolved, encoding="utf-8")
     (folder / "run.log").write_text("\n".join(log) + "\n", encoding="utf-8")
+    if timeline is not None:
+        timeline.write(folder / "trace.json")
 
 
 def _replace(folder: Path, fill: Callable[[Path], None]) -> None:

@@ -1,7 +1,7 @@
 """Number formats: how a real value becomes a code and back. One scale per tensor.
 
 Fixed point: value = code * 2^-f, f = n-1-ceil(log2(max|v|)), symmetric, two's complement, saturating; bfloat16 rounds
-to nearest even on storing; int8 affine: value = code * step + low; fp32: as imported.
+to nearest even on storing; int8 affine: value = code * step + low, rounded down; fp32: as imported.
 """
 
 from __future__ import annotations
@@ -133,20 +133,30 @@ class Bfloat16(NumberFormat):
 
 @dataclass(frozen=True)
 class AffineInt8(NumberFormat):
-    """int8 affine: value = code * step + low with code 0..255, step = (high - low) / 255."""
+    """int8 affine: value = code * step + low, step = (high - low) / 256, rounded down and clipped to [low, high].
+
+    The clip makes 257 levels (the top one is `high`), so codes are 0..256 and held in uint16; a word counts as 8 bits.
+    Source: the quantiser of PROMISE's published error model (HPVM), kept as it is.
+    """
 
     bits: int = 8
     name: str = "int8"
     integer = True
+    code_max = 256
+    snap = 2.0**-20
+    """A value this close below a code (in steps) is that code; without it, decode and encode would drift apart."""
 
     def scale_of(self, low: float, high: float) -> Scale:
-        """step = (high - low) / 255; an empty range gets step 1."""
-        return Scale(step=(high - low) / 255 if high > low else 1.0, low=low)
+        """step = (high - low) / 256; an empty range gets step 1."""
+        return Scale(step=(high - low) / self.code_max if high > low else 1.0, low=low)
 
     def encode(self, values: Array, scale: Scale) -> Array:
-        """Round half up, clamp to 0..255."""
-        codes = np.floor((np.asarray(values, np.float64) - scale.low) / scale.step + 0.5)
-        return np.clip(codes, 0, 255).astype(np.uint8)
+        """Round down, clip to 0..256."""
+        return np.clip(self.unclipped(values, scale), 0, self.code_max).astype(np.uint16)
+
+    def unclipped(self, values: Array, scale: Scale) -> Array:
+        """Return the codes before the clip, float64."""
+        return np.floor((np.asarray(values, np.float64) - scale.low) / scale.step + self.snap)
 
     def decode(self, codes: Array, scale: Scale) -> Array:
         """value = code * step + low in float64."""

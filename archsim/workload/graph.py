@@ -54,8 +54,8 @@ class Network:
 
     @property
     def shape_only(self) -> bool:
-        """True if the network has no trained weights, so nothing can be classified."""
-        return not self.params
+        """True if layers have weights, but nobody gave them: such a network is timed, but cannot compute anything."""
+        return not self.params and any(layer.weight_count for layer in self.layers)
 
     @property
     def macs_dense(self) -> int:

@@ -153,20 +153,22 @@ def node_fixed(layer: Layer, inputs: Sequence[Tensor], y_scale: Scale) -> Tensor
         aligned = [one.to(number_format, y_scale).codes for one in inputs]  # tied, so nothing is converted
         return Tensor(move(layer, aligned), number_format, y_scale)
     if isinstance(layer, Add):
-        return Tensor(_add_codes(layer, inputs, y_scale, number_format.bits), number_format, y_scale)
+        codes, saturated = _add_codes(layer, inputs, y_scale, number_format.bits)
+        return Tensor(codes, number_format, y_scale, saturated)
     if isinstance(layer, Pool):
-        return Tensor(_average_codes(layer, inputs[0], y_scale, number_format.bits), number_format, y_scale)
+        codes, saturated = _average_codes(layer, inputs[0], y_scale, number_format.bits)
+        return Tensor(codes, number_format, y_scale, saturated)
     return None
 
 
-def _add_codes(layer: Add, inputs: Sequence[Tensor], y_scale: Scale, bits: int) -> Array:
+def _add_codes(layer: Add, inputs: Sequence[Tensor], y_scale: Scale, bits: int) -> tuple[Array, int]:
     f_a, f_b = (one.scale.fraction_bits for one in inputs)
     f = max(f_a, f_b)
     low, high = activation_bounds(layer.activation, f)
     a, b = (np.ascontiguousarray(one.codes) for one in inputs)
-    return add_fixed(a, b, f - f_a, f - f_b, low, high, f - y_scale.fraction_bits, bits)[0]
+    return add_fixed(a, b, f - f_a, f - f_b, low, high, f - y_scale.fraction_bits, bits)
 
 
-def _average_codes(layer: Pool, x: Tensor, y_scale: Scale, bits: int) -> Array:
+def _average_codes(layer: Pool, x: Tensor, y_scale: Scale, bits: int) -> tuple[Array, int]:
     geometry = (layer.R, layer.S, layer.stride, layer.pad, layer.ceil_mode, layer.count_include_pad)
-    return average_pool_fixed(x.codes, *geometry, y_scale.fraction_bits - x.scale.fraction_bits, bits)[0]
+    return average_pool_fixed(x.codes, *geometry, y_scale.fraction_bits - x.scale.fraction_bits, bits)

@@ -15,11 +15,15 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """Codes of one tensor, batch axis first, with the format and scale that give them meaning."""
+    """Codes of one tensor, batch axis first, with the format and scale that give them meaning.
+
+    `saturated_words` tells how many of them were saturated when the tensor was stored.
+    """
 
     codes: Array
     format: NumberFormat
     scale: Scale
+    saturated_words: int = 0
 
     def values(self) -> Array:
         """Return the real values."""

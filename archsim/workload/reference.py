@@ -145,8 +145,9 @@ def _affine(layer: MachineLayer, x: Array, params: LayerParams) -> ReferenceResu
     values = activate(values, layer.activation).reshape(len(x), *values.shape[1 : x.ndim])
     if params.y_scale is None:
         return ReferenceResult(values)
-    steps = np.floor((values - params.y_scale.low) / params.y_scale.step + 0.5)
-    saturated = int(np.count_nonzero((steps < 0) | (steps > 255)))
+    assert isinstance(params.format, AffineInt8)
+    steps = params.format.unclipped(values, params.y_scale)
+    saturated = int(np.count_nonzero((steps < 0) | (steps > AffineInt8.code_max)))
     return ReferenceResult(params.format.encode(values, params.y_scale), saturated)
 
 
