@@ -258,7 +258,10 @@ class TestBrokenFiles:
         ("text", "message"),
         [
             ("actions: {pe.mca: {class: mac, bits: 16}}", r"energy\.yaml:1: actions\.pe\.mca: not an action of this"),
-            ("actions: {pe.mac: {clas: mac}}", r"energy\.yaml:1: actions\.pe\.mac: unknown field 'clas'; did you mean 'class'"),
+            (
+                "actions: {pe.mac: {clas: mac}}",
+                r"energy\.yaml:1: actions\.pe\.mac: unknown field 'clas'; did you mean 'class'",
+            ),
             (
                 "actions: {pe.mac: {class: mac}}",
                 r"own\.yaml:7: classes\.mac: priced by bits, so .* must state its bits",
