@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from archsim.approx import Knob, LayerSetting
 from archsim.counts import Action, Counts
-from archsim.energy import PriceTable, load_prices
+from archsim.energy import PriceTable, load_prices, scaled
 from archsim.errors import StudyError, did_you_mean
 from archsim.workload.formats import NumberFormat
 from archsim.workload.layers import Layer
@@ -40,6 +40,7 @@ class AcceleratorConfig(BaseModel):
 
     clock_MHz: float = Field(gt=0)
     prices: str = Field(description="price table: a shipped name or a YAML file")
+    scale_prices_to_nm: int | None = Field(default=None, gt=0, description="scale all prices linearly to this node")
     idle_power_mW: float = Field(default=0.0, ge=0, description="charged while other machines of the platform run")
 
 
@@ -186,9 +187,11 @@ class Accelerator(ABC):
 
     @cached_property
     def prices(self) -> PriceTable:
-        """Prices of all declared actions. Raises: PricingError naming an action without a price."""
+        """Prices of all actions, scaled if asked for. Raises: PricingError naming an action without a price."""
         own = Path(inspect.getfile(type(self))).with_name("energy.yaml")
-        return load_prices(own, self.config.prices, self.actions, self.config.clock_MHz, self.folder)
+        table = load_prices(own, self.config.prices, self.actions, self.config.clock_MHz, self.folder)
+        node_nm = self.config.scale_prices_to_nm
+        return table if node_nm is None else scaled(table, node_nm)
 
     @property
     def peak_macs_per_cycle(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -29,3 +30,12 @@ def ert_text(*tables: PriceTable) -> str:
 def _entry(name: str, price: Price) -> dict[str, Any]:
     """Return one action as Accelergy writes an action without arguments."""
     return {"name": name, "arguments": None, "energy": price.energy_pJ}
+
+
+def ert_of_record(record: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return `ert_text` of price tables kept as plain data (`provenance.prices` of a result)."""
+    tables = []
+    for table in record.values():
+        prices = {action: Price(**price) for action, price in table["prices"].items()}
+        tables.append(PriceTable(**{**table, "prices": prices}))
+    return ert_text(*tables)

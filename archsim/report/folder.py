@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from archsim.energy.export import ert_of_record
 from archsim.errors import OutputError
 from archsim.result import RunResult, energy_rows, layer_rows
 from archsim.sim import Timeline
@@ -55,6 +56,7 @@ def _fill(result: RunResult, folder: Path, log: Sequence[str], timeline: Timelin
     _write_csv(folder / "energy.csv", energy_rows(result.layers))
     resolved = yaml.safe_dump(dict(result.study), sort_keys=False, allow_unicode=True, width=120)
     (folder / "study.resolved.yaml").write_text(resolved, encoding="utf-8")
+    (folder / "ert.yaml").write_text(ert_of_record(result.provenance["prices"]), encoding="utf-8")
     (folder / "run.log").write_text("\n".join(log) + "\n", encoding="utf-8")
     if timeline is not None:
         timeline.write(folder / "trace.json")

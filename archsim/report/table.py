@@ -12,35 +12,33 @@ from rich.text import Text
 from archsim.units import energy_pJ_to_power_mW
 
 WIDTH = 100
+COMPONENTS = 7
+"""Columns of the energy table that fit the width; smaller components are added up as others."""
 _SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_ENERGY = ((1e12, "J"), (1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1.0, "pJ"))
+_TIME = ((1e6, "s"), (1e3, "ms"), (1.0, "us"))
+
+
+def _quantity(value: float, steps: Sequence[tuple[float, str]], digits: int) -> str:
+    """Return a value in the largest unit that leaves at least 1 after rounding to `digits` significant figures."""
+    least = 1 - 0.5 * 10.0**-digits
+    factor, unit = next((step for step in steps if abs(value) >= least * step[0]), steps[-1])
+    return f"{value / factor:.{digits}g} {unit}".rstrip()
 
 
 def si(value: float, digits: int = 3) -> str:
-    """Return a number with an SI prefix and `digits` significant figures: 1.23 M."""
-    for factor, prefix in _SI:
-        if abs(value) >= factor:
-            return (
-                f"{value / factor:.{digits}g} {prefix}".rstrip()
-                if abs(value / factor) < 1000
-                else f"{value / factor:.0f} {prefix}"
-            )
-    return f"{value:.{digits}g}"
+    """Return a number with an SI prefix: 1.23 M."""
+    return _quantity(value, _SI, digits)
 
 
 def energy_text(energy_pJ: float) -> str:
     """Return an energy in the unit that fits: pJ, nJ, uJ, mJ, J."""
-    for factor, unit in ((1e12, "J"), (1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ")):
-        if abs(energy_pJ) >= factor:
-            return f"{energy_pJ / factor:.3g} {unit}"
-    return f"{energy_pJ:.3g} pJ"
+    return _quantity(energy_pJ, _ENERGY, 3)
 
 
 def time_text(latency_us: float) -> str:
     """Return a latency in the unit that fits: us, ms, s."""
-    for factor, unit in ((1e6, "s"), (1e3, "ms")):
-        if abs(latency_us) >= factor:
-            return f"{latency_us / factor:.4g} {unit}"
-    return f"{latency_us:.4g} us"
+    return _quantity(latency_us, _TIME, 4)
 
 
 def run_report(result: Mapping[str, Any]) -> RenderableType:
@@ -109,24 +107,36 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     return table
 
 
-def _component_table(layers: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the energy of the run by component, largest first, with a bar."""
+def _energy_by_component(layers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the energy of some layers by component, pJ."""
     by_component: dict[str, float] = {}
     for layer in layers:
         for action, energy_pJ in layer["energy_pJ"].items():
             component = action.split(".", 1)[0]
             by_component[component] = by_component.get(component, 0.0) + energy_pJ
-    whole = sum(by_component.values())
-    table = _table("energy by component", ("component", ""), ("energy", "share"))
-    table.columns[1].max_width = 40
-    for component, energy_pJ in sorted(by_component.items(), key=lambda item: -item[1]):
-        share = energy_pJ / whole if whole else 0.0
-        table.add_row(
-            component,
-            Text("█" * max(1, round(40 * share)), style="blue"),
-            energy_text(energy_pJ),
-            f"{100 * share:.1f} %",
-        )
+    return by_component
+
+
+def _component_table(layers: Sequence[Mapping[str, Any]]) -> Table:
+    """Return energy by layer and component, components largest first, with their share of the whole."""
+    whole = _energy_by_component(layers)
+    ranked = sorted(whole, key=lambda component: -whole[component])
+    shown, rest = ranked[:COMPONENTS], ranked[COMPONENTS:]
+    table = _table("energy by component", ("layer",), (*shown, *(["others"] if rest else [])))
+
+    def row(name: str, energy_pJ: Mapping[str, float], style: str = "") -> None:
+        parts = [energy_pJ.get(component, 0.0) for component in shown]
+        parts += [sum(energy_pJ.get(component, 0.0) for component in rest)] if rest else []
+        table.add_row(name, *(energy_text(part) if part else "-" for part in parts), style=style)
+
+    for layer in layers:
+        if layer["accelerator"] != "vector_unit":
+            row(layer["name"], _energy_by_component([layer]))
+    table.add_section()
+    row("total", whole, "bold")
+    total = sum(whole.values())
+    shares = [whole[component] for component in shown] + ([sum(whole[component] for component in rest)] if rest else [])
+    table.add_row("share", *(f"{100 * part / total:.1f} %" if total else "-" for part in shares), style="bold")
     return table
 
 

@@ -31,7 +31,7 @@ def test_run_writes_the_folder_and_is_reproducible(tmp_path: Path) -> None:
     first, second = ((tmp_path / name / "result.json").read_bytes() for name in "ab")
     assert first == second
     names = {path.name for path in (tmp_path / "a").iterdir()}
-    assert names == {"result.json", "layers.csv", "energy.csv", "study.resolved.yaml", "run.log"}
+    assert names == {"result.json", "layers.csv", "energy.csv", "study.resolved.yaml", "run.log", "ert.yaml"}
     result = json.loads(first)
     assert {"schema", "study", "totals", "accuracy", "layers", "quality", "compare_to", "provenance"} == set(result)
     assert result["totals"]["images_timed"] == 2
