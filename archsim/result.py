@@ -22,9 +22,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class LayerResult:
-    """One layer on one machine, summed over the timed images; cycles are those of the machine's own clock."""
+    """One layer on one machine, summed over the timed images; `type` is that of the network, as Conv or Linear."""
 
     name: str
+    type: str
     accelerator: str
     cycles: int
     latency_us: float
@@ -139,6 +140,7 @@ def layer_rows(layers: tuple[LayerResult, ...]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "layer": layer.name,
+                "type": layer.type,
                 "accelerator": layer.accelerator,
                 "cycles": layer.cycles,
                 "latency_us": layer.latency_us,
@@ -203,6 +205,7 @@ def sum_parts(
         energy["idle.others"] = idle_power_mW * latency_us * 1000.0
     return LayerResult(
         name=layer.name,
+        type=type(layer).__name__,
         accelerator=accelerator,
         cycles=cycles,
         latency_us=latency_us,

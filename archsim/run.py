@@ -261,8 +261,10 @@ class Session:
         """Add up one layer over the timed batches; equal batches are simulated once."""
         batches = images // self.study.workload.batch
         if self.where[layer.name] == VECTOR_UNIT:
-            counts = vector_counts(layer, *self._shapes(layer), images)
-            return self._vector_result(layer.name, counts, {"saturated_words": trail.saturated_words[layer.name]})
+            shapes = self.network.shapes
+            counts = vector_counts(layer, [shapes[n] for n in layer.inputs], shapes[layer.output], images)
+            told = {"saturated_words": trail.saturated_words[layer.name]}
+            return self._vector_result(layer.name, type(layer).__name__, counts, told)
         seat = self.seat(layer, setting.get(layer.name, EXACT))
         name = self.where[layer.name]
         activities = Counter(trail.activities[layer.name][:batches])
@@ -276,16 +278,15 @@ class Session:
         prices = (seat.machine.prices, self.memory.prices)
         return sum_parts(layer, name, seat.machine.config.clock_MHz, parts, prices, told, idle_mW)
 
-    def _shapes(self, layer: Layer) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
-        return [self.network.shapes[name] for name in layer.inputs], self.network.shapes[layer.output]
-
-    def _vector_result(self, name: str, counts: Counts, metrics: Mapping[str, Any]) -> LayerResult:
+    def _vector_result(self, name: str, kind: str, counts: Counts, metrics: Mapping[str, Any]) -> LayerResult:
         """Return what the vector unit spends on one layer or on the format conversions in front of one."""
         unit = self.study.vector_unit
         cycles = vector_cycles(counts, unit)
         latency_us = cycles_to_us(cycles, unit.clock_MHz) if cycles else 0.0
         energy = account(counts, vector_prices(unit))
-        return LayerResult(name, VECTOR_UNIT, cycles, latency_us, 0, 0, "vector_unit", dict(counts), energy, metrics)
+        return LayerResult(
+            name, kind, VECTOR_UNIT, cycles, latency_us, 0, 0, "vector_unit", dict(counts), energy, metrics
+        )
 
     def _results(self, setting: Setting, trail: Trail, images: int) -> Iterator[LayerResult]:
         """Yield one result per layer, and one per layer whose input was converted on its way in."""
@@ -293,7 +294,9 @@ class Session:
             self.progress("timing", done, len(self.network.layers))
             if trail.converted_words[layer.name]:
                 words = trail.converted_words[layer.name] * images
-                yield self._vector_result(f"{layer.name}.convert", Counts({"vector_unit.convert": words}), {})
+                yield self._vector_result(
+                    f"{layer.name}.convert", "Convert", Counts({"vector_unit.convert": words}), {}
+                )
             yield self._layer_result(layer, setting, trail, images)
 
     def draw(self, setting: Setting, timeline: Timeline) -> None:

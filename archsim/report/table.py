@@ -63,6 +63,9 @@ def _layer_table(result: Mapping[str, Any]) -> Table:
         names = f"{len(on_vector_unit)} other layers"
         table.add_row(names, "vector_unit", *_figures(_summed(on_vector_unit), "", images), style="dim")
     table.add_section()
+    convolutions = [layer for layer in result["layers"] if layer["type"] == "Conv"]
+    if any(layer["type"] == "Linear" for layer in result["layers"]) and convolutions:
+        table.add_row("conv layers", "", *_figures(_summed(convolutions), "", images))
     whole = {**totals, "energy_pJ": {"total": totals["energy_pJ"]}}
     table.add_row("total", "", *_figures(whole, "", images), style="bold")
     return table
