@@ -263,8 +263,8 @@ class Session:
         if self.where[layer.name] == VECTOR_UNIT:
             shapes = self.network.shapes
             counts = vector_counts(layer, [shapes[n] for n in layer.inputs], shapes[layer.output], images)
-            told = {"saturated_words": trail.saturated_words[layer.name]}
-            return self._vector_result(layer.name, type(layer).__name__, counts, told)
+            metrics = {"saturated_words": trail.saturated_words[layer.name]}
+            return self._vector_result(layer.name, type(layer).__name__, counts, metrics)
         seat = self.seat(layer, setting.get(layer.name, EXACT))
         name = self.where[layer.name]
         activities = Counter(trail.activities[layer.name][:batches])
