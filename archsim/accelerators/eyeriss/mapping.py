@@ -41,7 +41,7 @@ def map_layer(config: EyerissConfig, layer: Layer, stored: Stored, placement: Pl
     """
     conv = as_conv(layer)
     check_layer(config, conv)
-    frame = _frame(config, conv, placement, not stored.params.reads_network_input)
+    frame = plan_frame(config, conv, placement, not stored.params.reads_network_input)
     explicit = config.plans.get(layer.name)
     if explicit is None:
         return _searched(config, conv, frame)
@@ -78,7 +78,7 @@ def _calls(size: int, limit: int) -> int:
     return -(-size // size_of_one)
 
 
-def _frame(config: EyerissConfig, conv: Conv, placement: Placement, compress_ifmap: bool) -> EyerissPlan:
+def plan_frame(config: EyerissConfig, conv: Conv, placement: Placement, compress_ifmap: bool) -> EyerissPlan:
     """Return the smallest plan with everything in place that the search does not decide."""
     return EyerissPlan(
         batch=conv.N,
@@ -178,6 +178,6 @@ def place_layers(config: EyerissConfig, layers: Sequence[Layer]) -> dict[str, Pl
 
 def _maps_fit(config: EyerissConfig, conv: Conv) -> bool:
     """Return whether the padded ifmap and the ofmap of a whole batch fit the buffer together."""
-    whole = _frame(config, conv, Placement(frozenset({"ifmap", "ofmap"})), False)
+    whole = plan_frame(config, conv, Placement(frozenset({"ifmap", "ofmap"})), False)
     used = (ifmap_buffer_bytes(conv, whole), psum_buffer_bytes(conv, whole))
     return sum(-(-size // config.global_buffer_bank_bytes) for size in used) <= config.global_buffer_banks
