@@ -17,7 +17,9 @@ def scaled(table: PriceTable, technology_nm: int) -> PriceTable:
     """
     if technology_nm <= 0:
         raise PricingError(f"technology_nm must be above 0, got {technology_nm}")
-    unstated = sorted(action for action, price in table.prices.items() if price.technology_nm is None and price.energy_pJ)
+    unstated = sorted(
+        action for action, price in table.prices.items() if price.technology_nm is None and price.energy_pJ
+    )
     if table.technology_nm is None or unstated:
         what = f": {', '.join(unstated)}" if unstated else ""
         raise PricingError(f"table {table.name!r} cannot be scaled: its technology is not stated{what}")
