@@ -119,6 +119,11 @@ _JSSC = "Y.-H. Chen et al., JSSC 52(1), 2017, running text and Tables III-V"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "chip-jssc17": {
         **_CHIP,
+        "clock_and_leakage_mW": 88.0,
+        "clock_and_leakage_fit": (
+            "fitted: with table nnd-chip, the mean power of AlexNet's five convolutions while processing becomes the "
+            "278 mW of JSSC 2017, Table V"
+        ),
         "source": f"{_JSSC}; 1.0 V, 200 MHz core as measured",
         "assumed": ("fill", "filter_buffer_bytes as a limit of one pass", "native_horizontal_stride"),
     },
