@@ -75,6 +75,9 @@ def _merge(before: Layer, layer: Layer, params: Params, kept: Sequence[Layer]) -
     """Return one layer for `before` followed by `layer`, or None if they stay apart."""
     if isinstance(before, Pad):
         return _merge_pad(before, layer, kept)
+    if isinstance(before, BatchNorm) and isinstance(layer, BatchNorm):
+        params[before.name] = _in_sequence(params[before.name], params[layer.name])
+        return replace(before, output=layer.output)
     if not isinstance(before, Conv | Linear | Add) or before.activation.kind != "none":
         return None
     if isinstance(layer, BatchNorm) and isinstance(before, Conv | Linear):
@@ -118,6 +121,12 @@ def _scale_outputs(own: ExactParams, norm: ExactParams) -> ExactParams:
     unfolded = own.weights if own.unfolded is None else own.unfolded
     total = scale if own.channel_scale is None else own.channel_scale * scale
     return ExactParams(unfolded * _column(total, unfolded.ndim), bias, unfolded, total)
+
+
+def _in_sequence(first: ExactParams, second: ExactParams) -> ExactParams:
+    """Return scale and shift of two normalisations in one: (x*a + b)*c + d = x*ac + (bc + d)."""
+    assert first.bias is not None and second.bias is not None
+    return ExactParams(first.weights * second.weights, first.bias * second.weights + second.bias)
 
 
 def _column(values: Exact, ndim: int) -> Exact:

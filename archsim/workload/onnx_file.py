@@ -13,25 +13,11 @@ import numpy as np
 
 from archsim.errors import WorkloadError, did_you_mean
 from archsim.workload.assemble import Shape
+from archsim.workload.onnx_node import FOLDABLE, OnnxNode
+from archsim.workload.onnx_patterns import LRN_BY_POOLING, with_lrn
 from archsim.workload.params import Array
 
 STANDARD_DOMAINS = ("", "ai.onnx")
-
-
-@dataclass(frozen=True, eq=False)
-class OnnxNode:
-    """One operator: `index` is its position in the file, `name` is unique in the network."""
-
-    index: int
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
-
-    def place(self) -> str:
-        """Return how messages call the node."""
-        return f"node {self.name!r} (number {self.index}, {self.op})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +48,7 @@ def read_onnx(path: Path, supported: Collection[str]) -> OnnxGraph:
     try:
         model = _load(path)
         constants = _constants(model.graph)
-        nodes = _needed(_nodes(model.graph), {value.name for value in model.graph.output})
+        nodes = _needed(with_lrn(_nodes(model.graph)), {value.name for value in model.graph.output})
         _check_operators(model, nodes, constants, supported)
         _check_model(model)
         return _graph(path.name, model, nodes, constants)
@@ -107,12 +93,23 @@ def _graph(file: str, model: Any, nodes: tuple[OnnxNode, ...], constants: Mappin
 def _check_operators(
     model: Any, nodes: Iterable[OnnxNode], constants: Mapping[str, Array], supported: Collection[str]
 ) -> None:
+    known = set(constants)
     for node in nodes:
-        if node.op not in supported:
+        if node.folds(known):
+            known.update(node.outputs)
+        elif node.op not in (*supported, LRN_BY_POOLING):
             share = _dependent_share(model, nodes, constants, node)
-            raise WorkloadError(
-                f"{node.place()}: operator {node.op!r} is not supported{share}{did_you_mean(node.op, supported)}"
-            )
+            raise WorkloadError(f"{node.place()}: operator {node.op!r} {_why_not(node)}{share}{_near(node, supported)}")
+
+
+def _why_not(node: OnnxNode) -> str:
+    if node.quantised:
+        return "belongs to a quantised network; export it in floating point, a study chooses the number format"
+    return "is supported for shapes and constants only, not for data" if node.op in FOLDABLE else "is not supported"
+
+
+def _near(node: OnnxNode, supported: Collection[str]) -> str:
+    return "" if node.quantised else did_you_mean(node.op, supported)
 
 
 def _dependent_share(model: Any, nodes: Iterable[OnnxNode], constants: Mapping[str, Array], bad: OnnxNode) -> str:

@@ -11,7 +11,10 @@ from archsim.workload.assemble import assemble
 from archsim.workload.draft import Draft
 from archsim.workload.folding import fold, fold_input_norm, take_input_norm
 from archsim.workload.graph import Network
-from archsim.workload.onnx_file import OnnxGraph, OnnxNode, read_onnx
+from archsim.workload.onnx_file import OnnxGraph, read_onnx
+from archsim.workload.onnx_node import OnnxNode
+from archsim.workload.onnx_patterns import LRN_BY_POOLING, channels_come_last, lrn_by_pooling
+from archsim.workload.onnx_shapes import evaluate
 
 Converter = Callable[[OnnxNode, Draft], None]
 
@@ -22,21 +25,26 @@ OPERATORS: Mapping[str, Converter] = {
     "Clip": onnx_layers.clip,
     "Concat": onnx_layers.concat,
     "Conv": onnx_layers.conv,
-    "Dropout": onnx_maps.identity,
+    "Div": onnx_layers.div,
+    "Dropout": onnx_maps.dropout,
     "Flatten": onnx_maps.flatten,
     "Gemm": onnx_layers.gemm,
     "GlobalAveragePool": onnx_maps.global_average_pool,
+    "GlobalMaxPool": onnx_maps.global_max_pool,
     "Identity": onnx_maps.identity,
     "LRN": onnx_maps.lrn,
     "MatMul": onnx_layers.matmul,
     "MaxPool": onnx_maps.max_pool,
+    "Mul": onnx_layers.mul,
     "Pad": onnx_maps.pad,
+    "ReduceMax": onnx_maps.reduce_max,
     "ReduceMean": onnx_maps.reduce_mean,
     "Relu": onnx_layers.relu,
     "Reshape": onnx_maps.reshape,
     "Sigmoid": onnx_layers.sigmoid,
     "Softmax": onnx_maps.softmax,
     "Squeeze": onnx_maps.squeeze,
+    "Sub": onnx_layers.sub,
     "Tanh": onnx_layers.tanh,
     "Transpose": onnx_maps.transpose,
     "Unsqueeze": onnx_maps.unsqueeze,
@@ -59,13 +67,25 @@ def import_onnx(path: Path, *, fold_input: bool = False) -> Network:
 
 def _draft(graph: OnnxGraph) -> Draft:
     """Convert all nodes; errors name the node."""
-    draft = Draft(graph.constants, graph.opset, graph.batch, {graph.input: graph.input_shape})
+    draft = Draft(dict(graph.constants), graph.opset, graph.batch, {graph.input: graph.input_shape})
+    if len(graph.input_shape) == 3 and channels_come_last(graph.input, graph.output, graph.nodes):
+        H, W, C = graph.input_shape
+        draft.shapes[graph.input] = (C, H, W)
+        draft.channel_last.add(graph.input)
     for node in graph.nodes:
         try:
-            OPERATORS[node.op](node, draft)
+            _convert(node, draft)
         except WorkloadError as error:
             raise WorkloadError(f"{graph.file}: {node.place()}: {error}") from None
     return draft
+
+
+def _convert(node: OnnxNode, draft: Draft) -> None:
+    """Evaluate a node that needs no data, else add its layer."""
+    if node.folds(draft):
+        evaluate(node, draft)
+    else:
+        {**OPERATORS, LRN_BY_POOLING: lrn_by_pooling}[node.op](node, draft)
 
 
 def _finish(graph: OnnxGraph, draft: Draft, name: str, fold_input: bool) -> Network:
@@ -76,13 +96,11 @@ def _finish(graph: OnnxGraph, draft: Draft, name: str, fold_input: bool) -> Netw
         raise WorkloadError(
             f"output {graph.output!r} is declared as {graph.output_shape}, its layers give {draft.shapes[output]}"
         )
-    layers, params, source = list(draft.layers), dict(draft.params), graph.input
-    norm = take_input_norm(layers, source, output)
-    input_norm = None
+    layers, params = fold(draft.layers, draft.params, output)
+    norm, source, input_norm = take_input_norm(layers, graph.input, output), graph.input, None
     if norm is not None:
         layers.remove(norm)
         input_norm, source = params.pop(norm.name), norm.output
-    layers, params = fold(layers, params, output)
     if fold_input:
         if input_norm is None:
             raise WorkloadError("fold_input_norm: the network does not normalise its input, there is nothing to fold")
@@ -90,9 +108,10 @@ def _finish(graph: OnnxGraph, draft: Draft, name: str, fold_input: bool) -> Netw
     return assemble(
         name,
         layers,
-        {source: graph.input_shape},
+        {source: draft.shapes[graph.input]},
         output,
         params={name: exact.rounded() for name, exact in params.items()},
         input_norm=None if input_norm is None else input_norm.rounded(),
         non_negative=(source,) if fold_input else (),
+        notes=tuple(draft.notes),
     )

@@ -22,7 +22,7 @@ from archsim.workload.layers import (
     Pair,
     Wiring,
 )
-from archsim.workload.onnx_file import OnnxNode
+from archsim.workload.onnx_node import OnnxNode
 
 Function: TypeAlias = Literal["relu", "clip", "tanh", "sigmoid"]
 
@@ -172,8 +172,12 @@ def _linear(node: OnnxNode, draft: Draft, weights: Exact, bias: Exact | None) ->
 
 
 def batch_norm(node: OnnxNode, draft: Draft) -> None:
-    """BatchNormalization in inference: scale g/sqrt(var+eps) and shift beta - mean*scale per channel."""
-    refuse_unless(node, "training_mode", 0)
+    """BatchNormalization in inference: scale g/sqrt(var+eps) and shift beta - mean*scale per channel.
+
+    A file exported in training mode carries the running statistics as well: they are used.
+    """
+    if node.attributes.get("training_mode", 0):
+        note_training(draft)
     refuse_unless(node, "spatial", 1)
     source = draft.tensor(node.inputs[0])
     C = draft.shapes[source][0]
@@ -183,6 +187,11 @@ def batch_norm(node: OnnxNode, draft: Draft) -> None:
         raise WorkloadError(f"variance + epsilon must be above 0, got {variance.min()}")
     scale = g / np.sqrt(variance)
     _affine(node, draft, source, scale, beta - mean * scale)
+
+
+def note_training(draft: Draft) -> None:
+    """Let the network's notes say that the file describes training and is run as inference."""
+    draft.notes["exported in training mode: batch normalisation uses the running statistics, dropout is off"] = None
 
 
 def _bn_vector(node: OnnxNode, draft: Draft, position: int, C: int) -> Exact:
@@ -200,15 +209,59 @@ def _affine(node: OnnxNode, draft: Draft, source: str, scale: Exact, shift: Exac
 
 def add(node: OnnxNode, draft: Draft) -> None:
     """Add of two tensors, or of a tensor and a constant per channel: a shift, folded where it can be."""
-    fixed = [name for name in node.inputs if name in draft.constants]
-    moving = [draft.tensor(name) for name in node.inputs if name not in draft.constants]
-    if not fixed:
-        draft.add(Add(name=node.name, inputs=tuple(moving), output=node.outputs[0]))
+    if any(name in draft for name in node.inputs):
+        side, values = _channel_constant(node, draft)
+        _scale_and_shift(node, draft, side, np.ones_like(values), values)
         return
-    source = draft.tensor(moving[0] if moving else fixed[0])
-    shape = draft.shapes[source]
-    shift = per_channel(exact(draft.constants[fixed[0]]), shape[0], len(shape), "the constant of an Add")
-    _affine(node, draft, source, np.ones(shape[0]), shift)
+    if draft.channel_last.intersection(node.inputs):
+        raise WorkloadError("the network's input is channel-last, only constants can be added before its Transpose")
+    tensors = tuple(draft.tensor(name) for name in node.inputs)
+    draft.add(Add(name=node.name, inputs=tensors, output=node.outputs[0]))
+
+
+def sub(node: OnnxNode, draft: Draft) -> None:
+    """Sub of a tensor and a constant per channel."""
+    side, values = _channel_constant(node, draft)
+    scale = np.ones_like(values)
+    if side == 0:
+        _scale_and_shift(node, draft, side, scale, -values)
+    else:
+        _scale_and_shift(node, draft, side, -scale, values)
+
+
+def mul(node: OnnxNode, draft: Draft) -> None:
+    """Mul of a tensor by a constant per channel."""
+    side, values = _channel_constant(node, draft)
+    _scale_and_shift(node, draft, side, values, np.zeros_like(values))
+
+
+def div(node: OnnxNode, draft: Draft) -> None:
+    """Div of a tensor by a constant per channel."""
+    side, values = _channel_constant(node, draft)
+    if side == 1 or not values.all():
+        raise WorkloadError("must divide a computed tensor by constants that are not 0")
+    _scale_and_shift(node, draft, side, 1 / values, np.zeros_like(values))
+
+
+def _channel_constant(node: OnnxNode, draft: Draft) -> tuple[int, Exact]:
+    """Return the position of the computed input and the values (C,) of the other one, which must be constant."""
+    moving = [position for position, name in enumerate(node.inputs) if name not in draft]
+    if len(moving) != 1:
+        raise WorkloadError("needs one computed tensor and one constant per channel, got two computed tensors")
+    source = node.inputs[moving[0]]
+    shape = draft.shapes[draft.tensor(source)]
+    values = draft.constant(node.inputs, 1 - moving[0], "operand")
+    assert values is not None
+    factors = exact(values)
+    if source in draft.channel_last and factors.size > 1:
+        factors = np.moveaxis(factors.reshape((1,) * (4 - factors.ndim) + factors.shape), -1, 1)
+    return moving[0], per_channel(factors, shape[0], len(shape), f"the constant of {node.op}")
+
+
+def _scale_and_shift(node: OnnxNode, draft: Draft, side: int, scale: Exact, shift: Exact) -> None:
+    _affine(node, draft, draft.tensor(node.inputs[side]), scale, shift)
+    if node.inputs[side] in draft.channel_last:
+        draft.channel_last.add(node.outputs[0])
 
 
 def concat(node: OnnxNode, draft: Draft) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from archsim.errors import WorkloadError
 from archsim.workload.assemble import Shape, as_map
 from archsim.workload.draft import Draft
 from archsim.workload.layers import Lrn, Pad, Pool, Reshape, Softmax
-from archsim.workload.onnx_file import OnnxNode
-from archsim.workload.onnx_layers import attribute_ints, attribute_text, exact, refuse_unless, window
+from archsim.workload.onnx_layers import attribute_ints, attribute_text, exact, note_training, window
+from archsim.workload.onnx_node import OnnxNode
 
-AXES_AS_INPUT_REDUCE = 18
+Kind: TypeAlias = Literal["max", "average"]
 AXIS_LAST_SOFTMAX = 13
 
 
@@ -27,7 +27,7 @@ def average_pool(node: OnnxNode, draft: Draft) -> None:
     _pool(node, draft, "average")
 
 
-def _pool(node: OnnxNode, draft: Draft, kind: Literal["max", "average"]) -> None:
+def _pool(node: OnnxNode, draft: Draft, kind: Kind) -> None:
     source = draft.tensor(node.inputs[0])
     _, H, W = as_map(draft.shapes[source])
     if "kernel_shape" not in node.attributes:
@@ -46,25 +46,40 @@ def _pool(node: OnnxNode, draft: Draft, kind: Literal["max", "average"]) -> None
 
 def global_average_pool(node: OnnxNode, draft: Draft) -> None:
     """GlobalAveragePool: a window as large as the map."""
-    _global_pool(node.name, draft.tensor(node.inputs[0]), node.outputs[0], draft)
+    _global_pool(node.name, draft.tensor(node.inputs[0]), node.outputs[0], draft, "average")
 
 
-def _global_pool(name: str, source: str, output: str, draft: Draft) -> None:
+def global_max_pool(node: OnnxNode, draft: Draft) -> None:
+    """GlobalMaxPool: a window as large as the map."""
+    _global_pool(node.name, draft.tensor(node.inputs[0]), node.outputs[0], draft, "max")
+
+
+def _global_pool(name: str, source: str, output: str, draft: Draft, kind: Kind) -> None:
     _, H, W = as_map(draft.shapes[source])
-    draft.add(Pool(name=name, inputs=(source,), output=output, kind="average", R=H, S=W, stride=(1, 1)))
+    draft.add(Pool(name=name, inputs=(source,), output=output, kind=kind, R=H, S=W, stride=(1, 1)))
 
 
 def reduce_mean(node: OnnxNode, draft: Draft) -> None:
-    """ReduceMean over H and W: a global average pool, and a reshape if the axes are not kept."""
+    """ReduceMean over H and W: a global average pool."""
+    _reduce(node, draft, "average")
+
+
+def reduce_max(node: OnnxNode, draft: Draft) -> None:
+    """ReduceMax over H and W: a global max pool."""
+    _reduce(node, draft, "max")
+
+
+def _reduce(node: OnnxNode, draft: Draft, kind: Kind) -> None:
+    """Add a global pool, and a reshape if the axes are not kept."""
     source, output = draft.tensor(node.inputs[0]), node.outputs[0]
     shape = as_map(draft.shapes[source])
     given = _axes(node, draft)
     if given is None or sorted(axis % 4 for axis in given) != [2, 3]:
         raise WorkloadError(f"axes must be H and W (2 and 3), got {given}")
     if node.attributes.get("keepdims", 1):
-        _global_pool(node.name, source, output, draft)
+        _global_pool(node.name, source, output, draft, kind)
         return
-    _global_pool(node.name, source, f"{output}.kept", draft)
+    _global_pool(node.name, source, f"{output}.kept", draft, kind)
     draft.add(Reshape(name=f"{node.name}.squeeze", inputs=(f"{output}.kept",), output=output, shape=shape[:1]))
 
 
@@ -127,9 +142,18 @@ def softmax(node: OnnxNode, draft: Draft) -> None:
 
 
 def identity(node: OnnxNode, draft: Draft) -> None:
-    """Identity, Dropout in inference: removed."""
-    refuse_unless(node, "training_mode", 0)
+    """Identity: removed."""
     draft.drop(node.outputs[0], draft.tensor(node.inputs[0]))
+    if node.inputs[0] in draft.channel_last:
+        draft.channel_last.add(node.outputs[0])
+
+
+def dropout(node: OnnxNode, draft: Draft) -> None:
+    """Dropout, which does nothing in inference: removed."""
+    training = draft.constant(node.inputs, 2, "training_mode")
+    if training is not None and training.any():
+        note_training(draft)
+    identity(node, draft)
 
 
 def _reshape_to(node: OnnxNode, draft: Draft, shape: Sequence[int]) -> None:
@@ -151,23 +175,22 @@ def flatten(node: OnnxNode, draft: Draft) -> None:
 
 
 def reshape(node: OnnxNode, draft: Draft) -> None:
-    """Reshape that leaves the batch axis alone."""
-    given = draft.constant(node.inputs, 1, "shape")
-    if given is None:
-        raise WorkloadError("needs a constant shape")
-    _reshape_to(node, draft, _target([int(v) for v in given.tolist()], node, draft))
+    """Reshape that leaves the batch axis alone; its shape may be computed from shapes."""
+    _reshape_to(node, draft, _target(draft.sizes(node.inputs, 1, "shape"), node, draft))
 
 
-def _target(wanted: list[int], node: OnnxNode, draft: Draft) -> Shape:
-    """Return the target without the batch axis; 0 copies an axis, one -1 is inferred."""
+def _target(wanted: list[int | None], node: OnnxNode, draft: Draft) -> Shape:
+    """Return the target without the batch axis; None is N, 0 copies an axis, one -1 is inferred."""
     shape = draft.shapes[draft.tensor(node.inputs[0])]
-    refuse_unless(node, "allowzero", 0)
-    batch, rest = wanted[0] if wanted else None, wanted[1:]
-    if not rest or batch not in (-1, 0, 1, draft.batch):
-        raise WorkloadError(f"must keep the batch axis in front, got shape {wanted}")
+    batch, rest = wanted[0] if wanted else 0, [size for size in wanted[1:] if size is not None]
+    written = f"[{', '.join('N' if size is None else str(size) for size in wanted)}]"
+    if not rest or len(rest) < len(wanted) - 1 or batch not in (None, -1, 0, 1, draft.batch):
+        raise WorkloadError(f"must keep the batch axis in front, got shape {written}")
+    if node.attributes.get("allowzero", 0) and 0 in wanted:
+        raise WorkloadError(f"a size of 0 would leave nothing, got shape {written} with allowzero")
+    if [batch, *rest].count(-1) > 1:
+        raise WorkloadError(f"can infer one axis only, got shape {written}")
     sizes = [shape[i] if size == 0 and i < len(shape) else size for i, size in enumerate(rest)]
-    if batch == -1 and -1 in sizes:
-        raise WorkloadError(f"can infer one axis only, got shape {wanted}")
     return tuple(prod(shape) // max(-prod(sizes), 1) if size == -1 else size for size in sizes)
 
 
@@ -198,11 +221,17 @@ def unsqueeze(node: OnnxNode, draft: Draft) -> None:
 
 
 def transpose(node: OnnxNode, draft: Draft) -> None:
-    """Transpose that only moves axes of size 1, so the data stay in order."""
+    """Transpose that only moves axes of size 1, so the data stay in order, or that of a channel-last input."""
+    if node.inputs[0] in draft.channel_last:
+        draft.drop(node.outputs[0], draft.tensor(node.inputs[0]))
+        return
     shape = draft.shapes[draft.tensor(node.inputs[0])]
     rank = len(shape) + 1
     order = [int(axis) for axis in node.attributes.get("perm", range(rank - 1, -1, -1))]
     moved = [axis for axis in order if axis > 0 and shape[axis - 1] != 1]
     if order[0] != 0 or moved != sorted(moved):
-        raise WorkloadError(f"must leave the data in order, got perm {order} of (N, {', '.join(map(str, shape))})")
+        raise WorkloadError(
+            f"must leave the data in order, got perm {order} of (N, {', '.join(map(str, shape))}); "
+            "only the network's input may come channel-last, and its first Transpose must have perm [0, 3, 1, 2]"
+        )
     _reshape_to(node, draft, [shape[axis - 1] for axis in order[1:]])

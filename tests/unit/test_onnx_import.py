@@ -130,6 +130,27 @@ def relu_of_a_shared_conv_stays(b):
     b.node("Concat", b.at, first, axis=-3)
 
 
+@case((3, 6, 6), Conv)
+def constants_around_a_conv_are_folded(b):
+    b.conv(3, 5, (3, 3))
+    b.node("Mul", b.at, b.constant(b.random(5, 1, 1)))
+    b.node("Sub", b.at, b.constant(b.random(1, 5, 1, 1)))
+    b.node("Div", b.at, b.constant(np.float32([[[3]], [[-2]], [[0.5]], [[-0.25]], [[1]]])))
+    b.node("Sub", b.constant(np.float32(0.5)), b.at)
+    b.node("Mul", b.constant(np.float32([1.5])), b.at)
+    b.node("Relu", b.at)
+
+
+@case((3, 6, 6), Conv, Elementwise, BatchNorm, Conv)
+def constants_after_relu_become_one_layer(b):
+    b.conv(3, 4, (3, 3))
+    b.node("Tanh", b.at)
+    b.node("Div", b.at, b.constant(np.float32(-3)))
+    b.node("Add", b.at, b.constant(b.random(4, 1, 1)))
+    b.node("Mul", b.at, b.constant(b.random(4, 1, 1)))
+    b.conv(4, 2, (2, 2))
+
+
 @case((3, 6, 6), Conv, Conv, Add)
 def residual_add_relu(b):
     left = b.conv(3, 4, (3, 3))
@@ -211,6 +232,16 @@ def reduce_mean_dropped(b):
     b.node("ReduceMean", "image", b.constant(np.int64([2, 3])), keepdims=0)
 
 
+@case((3, 4, 5), Pool)
+def global_max_pool(b):
+    b.node("GlobalMaxPool", "image")
+
+
+@case((3, 4, 5), Pool, Reshape, opset=18)
+def reduce_max_dropped(b):
+    b.node("ReduceMax", "image", b.constant(np.int64([-2, 3])), keepdims=0)
+
+
 @case((7, 3, 3), Lrn)
 def lrn(b):
     b.node("LRN", "image", size=5, alpha=0.3, beta=0.6, bias=1.5)
@@ -283,6 +314,59 @@ def reshapes(b):
     b.node("Reshape", b.at, b.constant(np.int64([-1, 24])))
     b.node("Gemm", b.at, b.constant(b.random(24, 5)))
     b.node("Softmax", b.at)
+
+
+@case((4, 3, 2), Reshape, Linear)
+def view_by_computed_sizes(b):
+    shape = b.node("Shape", "image")
+    batch = b.node("Slice", shape, *(b.constant(np.int64([v])) for v in (0, 1, 0)))
+    channels, rows, columns = (b.node("Gather", shape, b.constant(np.int64([v]))) for v in (1, 2, -1))
+    features = b.node("Mul", b.node("Mul", channels, rows), columns)
+    half = b.node("Div", b.node("Cast", features, to=1), b.constant(np.float32([2])))
+    twice = b.node("Add", b.node("Cast", half, to=7), b.node("Cast", half, to=7))
+    b.node("Reshape", "image", b.node("Concat", batch, twice, axis=0))
+    flat = b.at
+    b.node("MatMul", flat, b.node("Transpose", b.constant(b.random(5, 24))))
+    b.output_shape = ["N", 5]
+
+
+@case((4, 3, 2), Reshape, batch=2)
+def view_of_a_fixed_batch(b):
+    shape = b.node("Shape", "image")
+    batch = b.node("Squeeze", b.node("Slice", shape, *(b.constant(np.int64([v])) for v in (0, 1))))
+    is_one = b.node("Equal", batch, b.constant(np.int64(1)))
+    rows = b.node("Where", is_one, b.constant(np.int64([9])), b.node("Unsqueeze", batch, b.constant(np.int64([0]))))
+    b.node("Reshape", "image", b.node("Concat", rows, b.constant(np.int64([-1])), axis=0))
+    b.output_shape = [2, 24]
+
+
+@case((4, 3, 2), Reshape, opset=15)
+def view_by_the_end_of_a_shape(b):
+    rest = b.node("Shape", "image", start=2)
+    first = b.node("ConstantOfShape", b.constant(np.int64([2])), value=numpy_helper.from_array(np.int64([0])))
+    sizes = b.node("ReduceProd", rest, keepdims=1)
+    b.node("Reshape", "image", b.node("Concat", first, sizes, axis=0))
+    b.output_shape = ["N", 4, 6]
+
+
+@case((5, 4, 3), Conv)
+def channel_last_input_normalised_per_channel(b):
+    b.node("Sub", "image", b.constant(b.random(3)))
+    b.node("Mul", b.at, b.constant(b.random(1, 1, 1, 3)))
+    b.node("Identity", b.at)
+    b.node("Transpose", b.at, perm=[0, 3, 1, 2])
+    b.conv(3, 4, (3, 2))
+
+
+@case((5, 4, 3), Conv, Conv, Add)
+def channel_last_input_read_twice_and_measured(b):
+    first = b.conv(3, 4, (3, 1), at=b.node("Transpose", "image", perm=[0, 3, 1, 2]))
+    other = b.conv(3, 4, (3, 1), at=b.node("Transpose", "image", perm=[0, 3, 1, 2]))
+    rows, columns = (b.node("Gather", b.node("Shape", "image"), b.constant(np.int64([v]))) for v in (1, 2))
+    rows = b.node("Sub", rows, b.constant(np.int64([2])))
+    b.node("Reshape", other, b.node("Concat", b.constant(np.int64([-1, 4])), rows, columns, axis=0))
+    b.node("Add", first, b.at)
+    b.output_shape = ["N", 4, 3, 4]
 
 
 @case((3, 4, 4), Pool, Reshape, Reshape, Reshape)
