@@ -36,6 +36,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 WARM = """
 import sys, time
 import archsim
+from archsim.accelerators.eyeriss.search import best_mapping
 
 def forget():
     for name, module in list(sys.modules.items()):
@@ -45,7 +46,9 @@ def forget():
 
 searched = archsim.load_study("eyeriss-alexnet.yaml", ["platform.accelerators.npu.plans={}"])
 archsim.simulate(searched)
+assert best_mapping.cache_info().currsize
 forget()
+assert not best_mapping.cache_info().currsize
 start = time.process_time()
 archsim.simulate(searched)
 print(time.process_time() - start)

@@ -301,7 +301,7 @@ def check(*arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:
 def test_lint(accept: Accept) -> None:
     tools = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
     ends = [(" ".join(tool), check(*tool)[1]) for tool in tools]
-    wrong = [f"{name}: {last(done.stdout + done.stderr)}" for name, done in ends if done.returncode]
+    wrong = [f"{name}: {' '.join((done.stdout + done.stderr).split()[:20])}" for name, done in ends if done.returncode]
     accept("; ".join(wrong) or last(ends[-1][1].stdout), not wrong)
 
 
