@@ -69,6 +69,12 @@ class MachineSpec:
         """Return the machine; `folder` is that of the study."""
         return accelerator_class(self.kind)(self.config, folder)
 
+    def layer_paths(self) -> list[tuple[str, ...]]:
+        """Return the study paths of all layer names in the machine's configuration."""
+        at = ("platform", "accelerators", self.name)
+        fields = {name: getattr(self.config, name) for name in accelerator_class(self.kind).layer_fields}
+        return [(*at, name, layer) for name, value in fields.items() if isinstance(value, Mapping) for layer in value]
+
     def about(self, machine: Accelerator) -> str:
         """Return one line: kind, preset, format, clock and price table."""
         preset = f" {self.preset}" if self.preset else ""
@@ -351,6 +357,7 @@ def check_layer_names(study: Study, network: Network) -> None:
     written += [("compare_to", "assign", name) for name in study.compare_assign or () if name != "default"]
     written += [("workload", "zero_fractions", name) for name in study.workload.zero_fractions]
     written += [("knobs", name) for name in study.setting]
+    written += [path for machine in study.machines.values() for path in machine.layer_paths()]
     for path in written:
         if path[-1] not in layers:
             raise study.error(path, f"no layer {path[-1]!r} in {network.name}{did_you_mean(path[-1], layers)}")

@@ -60,6 +60,7 @@ CASES = (
     BadInput("output folder not writable", ("x", "not writable"), out="/dev/null/x"),
     BadInput("price missing", ("cheap", "no price", "pe.mac_gated"), f"{NPU}.prices=cheap.yaml"),
     BadInput("unknown layer", ("conv7", "did you mean"), "platform.assign={conv7: npu, default: npu}"),
+    BadInput("unknown layer in plans", ("conv9", "did you mean"), f"{NPU}.plans={{conv9: alexnet-conv1}}"),
     BadInput("unknown knob", ("conv1", "'speculation'"), "knobs={conv1: {speculation: 1}}"),
 )  # fmt: skip
 

@@ -157,6 +157,7 @@ class RtlBlock:
 class Accelerator(ABC):
     """A machine; subclass it in `archsim/accelerators/<kind>/` and it is known by its `kind`.
 
+    `layer_fields` names the Config fields that may map layer names to values, so that a misspelt layer is an error.
     `folder` is that of the study, where its files (a price table) are looked for first.
     """
 
@@ -169,6 +170,7 @@ class Accelerator(ABC):
     knobs: ClassVar[tuple[Knob, ...]] = ()
     actions: ClassVar[frozenset[Action]]
     rtl: ClassVar[tuple[RtlBlock, ...]] = ()
+    layer_fields: ClassVar[tuple[str, ...]] = ()
     registry: ClassVar[dict[str, type[Accelerator]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cache
 from math import inf, lcm
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -92,6 +93,16 @@ def _exact(value: float) -> Fraction:
     return Fraction(repr(value))
 
 
+@cache
+def _ticks(clock_MHz: float, bandwidth_GB_per_s: float, latency_ns: float) -> tuple[int, int, int]:
+    """Return a machine cycle, a byte and the latency in the largest unit in which all three are whole."""
+    cycle_ns = 1000 / _exact(clock_MHz)
+    byte_ns = Fraction(0) if bandwidth_GB_per_s == inf else 1 / _exact(bandwidth_GB_per_s)
+    ticks_per_ns = lcm(cycle_ns.denominator, byte_ns.denominator, _exact(latency_ns).denominator)
+    cycle, byte, latency = (int(ns * ticks_per_ns) for ns in (cycle_ns, byte_ns, _exact(latency_ns)))
+    return cycle, byte, latency
+
+
 class LinkPort(MemoryPort):
     """FIFO: a request starts when the link is free, occupies it for its bytes and completes one latency later.
 
@@ -103,14 +114,8 @@ class LinkPort(MemoryPort):
 
     def __init__(self, env: simpy.Environment, clock_MHz: float, config: LinkConfig) -> None:
         super().__init__()
-        cycle_ns = 1000 / _exact(clock_MHz)
-        byte_ns = Fraction(0) if config.bandwidth_GB_per_s == inf else 1 / _exact(config.bandwidth_GB_per_s)
-        latency_ns = _exact(config.latency_ns)
-        ticks_per_ns = lcm(cycle_ns.denominator, byte_ns.denominator, latency_ns.denominator)
         self._env = env
-        self._cycle = int(cycle_ns * ticks_per_ns)
-        self._byte = int(byte_ns * ticks_per_ns)
-        self._latency = int(latency_ns * ticks_per_ns)
+        self._cycle, self._byte, self._latency = _ticks(clock_MHz, config.bandwidth_GB_per_s, config.latency_ns)
         self._free = 0
 
     def access(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -176,7 +177,9 @@ def _facts(result: Mapping[str, Any]) -> Text:
             f"top-5 {100 * a['top5']:.2f} % (fp32 {100 * a['top5_fp32']:.2f} %) on {a['images']} images"
         )
     power = energy_pJ_to_power_mW(totals["energy_pJ"], totals["latency_us"])
-    lines.append(f"mean power {power:.4g} mW, memory included; layers run one after another, no overlap between layers")
+    per_mac = f"{totals['energy_pJ'] / totals['macs_done']:.3g} pJ/MAC, " if totals["macs_done"] else ""
+    lines.append(f"energy     {per_mac}mean power {power:.4g} mW, memory included")
+    lines.append("latency    memory included; layers run one after another, no overlap between layers")
     workload = provenance["workload"]
     lines.append(
         f"workload   {workload['network']}: {si(workload['macs_dense_per_image'], 4)} MACs/image, "
@@ -186,8 +189,26 @@ def _facts(result: Mapping[str, Any]) -> Text:
     lines.append(f"           workload hash {workload['hash']}; {workload['padding']}")
     for name, machine in provenance["machines"].items():
         lines.append(f"{name:<10} {machine['about']}")
+    for name, table in provenance["prices"].items():
+        lines += _wrapped(f"pJ, {name}", _price_texts(table["prices"].values()))
+    lines.append("           prices without a mark have a source, * is assumed, + calibrated; all in result.json")
     lines += [f"note       {note}" for note in provenance["notes"]]
     return Text("\n".join(lines))
+
+
+def _price_texts(prices: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return `class energy` of every distinct price; * is assumed, + calibrated."""
+    marked = {
+        (price["price_class"].split(" = ")[-1], price["energy_pJ"]): "*" * price["assumed"]
+        + "+" * bool(price["calibrated"])
+        for price in prices
+    }
+    return [f"{name} {energy_pJ:.4g}{mark}" for (name, energy_pJ), mark in sorted(marked.items())]
+
+
+def _wrapped(head: str, parts: Sequence[str]) -> list[str]:
+    """Return lines of at most the table's width: a head and comma-separated parts, continued under the head."""
+    return textwrap.wrap(", ".join(parts), WIDTH, initial_indent=f"{head} ".ljust(11), subsequent_indent=" " * 11)
 
 
 def compare_rows(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -50,6 +50,7 @@ class Eyeriss(Accelerator):
             "array.active_cycle",
         }
     )  # fmt: skip
+    layer_fields = ("plans", "product_shift")
     config: EyerissConfig
 
     @cached_property
