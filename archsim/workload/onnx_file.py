@@ -130,7 +130,7 @@ def _macs(model: Any, nodes: Iterable[OnnxNode], constants: Mapping[str, Array])
 
     try:
         inferred = onnx.shape_inference.infer_shapes(model).graph
-    except onnx.shape_inference.InferenceError:  # a foreign domain stops it; the share is only a hint
+    except Exception:  # a foreign domain or a damaged text stops it; the share is only a hint
         return {}
     maps = {value.name: _dims(value)[2:] for value in (*inferred.value_info, *inferred.output)}
     macs = {}
@@ -158,12 +158,13 @@ def _constants(graph: Any) -> dict[str, Array]:
 def _constant_value(node: Any) -> Array:
     from onnx.helper import get_attribute_value
 
+    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     for attribute in node.attribute:
         value = get_attribute_value(attribute)
         if attribute.name == "value":
             return _array(value, node.output[0])
-        if attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
-            return np.asarray(value, np.float32 if "float" in attribute.name else np.int64)
+        if attribute.name in kinds and np.asarray(value).dtype.kind in "if":
+            return np.asarray(value, kinds[attribute.name])
     raise WorkloadError(f"Constant node of tensor {node.output[0]!r} holds no dense number or tensor")
 
 

@@ -35,7 +35,7 @@ def exact(values: npt.NDArray[np.generic]) -> Exact:
 def attribute_text(node: OnnxNode, name: str, default: str) -> str:
     """Return a string attribute."""
     value = node.attributes.get(name, default)
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def attribute_ints(node: OnnxNode, name: str, default: Sequence[int]) -> tuple[int, ...]:

@@ -228,6 +228,8 @@ def transpose(node: OnnxNode, draft: Draft) -> None:
     shape = draft.shapes[draft.tensor(node.inputs[0])]
     rank = len(shape) + 1
     order = [int(axis) for axis in node.attributes.get("perm", range(rank - 1, -1, -1))]
+    if sorted(order) != list(range(rank)):
+        raise WorkloadError(f"perm must hold every axis of (N, {', '.join(map(str, shape))}) once, got {order}")
     moved = [axis for axis in order if axis > 0 and shape[axis - 1] != 1]
     if order[0] != 0 or moved != sorted(moved):
         raise WorkloadError(

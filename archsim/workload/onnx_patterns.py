@@ -70,7 +70,7 @@ def _source(node: OnnxNode) -> str:
         return "".join(node.inputs[:1])
     branch = node.attributes.get("then_branch")
     squeezed = [inner for inner in getattr(branch, "node", ()) if inner.op_type == "Squeeze"]
-    return str("".join(squeezed[0].input[:1])) if squeezed else ""
+    return str(squeezed[0].input[0]) if squeezed and squeezed[0].input else ""
 
 
 def lrn_by_pooling(node: OnnxNode, draft: Draft) -> None:
