@@ -108,7 +108,7 @@ def test_best_run_decides_over_the_bar(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_benchmarked_study_writes_its_cycles(tmp_path: Path) -> None:
-    small = bench_studies.Bench("digits", "quickstart.yaml", 60, ("workload.data.images=2",))
+    small = bench_studies.Bench("shapes", "quickstart.yaml", 60, ("workload={network: resnet56_cifar.yaml, batch: 2}",))
     assert bench_studies.run_study(small, tmp_path).cpu_s > 0
     result = json.loads((tmp_path / "result" / "result.json").read_text(encoding="utf-8"))
     assert bench_studies.simulated_cycles(tmp_path) == result["totals"]["cycles"] > 0
