@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any
 
 import numpy as np
 
 from archsim import __version__
-from archsim.accelerators.base import Activity, BatchActivity, Placement
+from archsim.accelerators.base import BatchActivity, Placement
 from archsim.accelerators.clockwork import Timed, simulate_batch
 from archsim.accelerators.seat import Seat
+from archsim.accelerators.trail import Trail
 from archsim.accelerators.vector_unit import vector_counts, vector_cycles, vector_prices
 from archsim.approx import LayerSetting, Setting
 from archsim.config import Study, check_layer_names
@@ -37,7 +38,7 @@ from archsim.result import (
     sum_totals,
 )
 from archsim.sim import Timeline
-from archsim.threads import limited_threads
+from archsim.threads import limited_threads, map_blocks
 from archsim.units import cycles_to_us
 from archsim.workload.bench import CALIBRATION_IMAGES, Workbench, label_ranks
 from archsim.workload.calibrate import tensor_scales
@@ -53,23 +54,6 @@ VECTOR_UNIT = "vector_unit"
 EXACT = LayerSetting()
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps finished, steps in all)."""
-
-
-@dataclass
-class Trail:
-    """What a pass of the images left behind: activities of the timed batches, and words that need telling."""
-
-    activities: dict[str, list[BatchActivity]] = field(default_factory=dict)
-    converted_words: Counter[str] = field(default_factory=Counter)
-    saturated_words: Counter[str] = field(default_factory=Counter)
-    overflow_events: Counter[str] = field(default_factory=Counter)
-    ranks: Array | None = None
-
-    def note(self, layer: Layer, activity: Activity, timed_batches: int) -> None:
-        """Keep the activities of the timed batches and add up what was saturated."""
-        self.activities.setdefault(layer.name, []).extend(activity.batches[:timed_batches])
-        self.saturated_words[layer.name] += activity.saturated_words
-        self.overflow_events[layer.name] += activity.overflow_events
 
 
 class Session:
@@ -167,29 +151,36 @@ class Session:
         key = repr(sorted(setting.items()))
         for layer in self._machine_layers():
             self.seat(layer, setting.get(layer.name, EXACT))
-        for (known, count), trail in self._trails.items():
-            if known == key and count >= images:
+        for (known, walked), trail in self._trails.items():
+            if known == key and walked >= images:
                 return trail
         trail = self._expect(setting) if self.bench.data is None else self._walk_images(setting, images)
         self._trails[key, images] = trail
         return trail
 
     def _walk_images(self, setting: Setting, images: int) -> Trail:
-        """Send images through the network in blocks, layer by layer."""
-        data, batch, trail = self.bench.data, self.study.workload.batch, Trail()
+        """Send images through the network, blocks in parallel, layer by layer."""
+        step = self.bench.block_images
+        blocks = [(first, min(first + step, images)) for first in range(0, images, step)]
+        steps, total = count(), len(blocks) * len(self.network.layers)
+
+        def advance() -> None:
+            self.progress("images", next(steps), total)
+
+        work = partial(self._walk_block, setting, advance)
+        return Trail.joined([work(blocks[0])] if len(blocks) == 1 else map_blocks(work, blocks))
+
+    def _walk_block(self, setting: Setting, advance: Callable[[], None], block: tuple[int, int]) -> Trail:
+        """Send one block of images through the network."""
+        (first, last), data, spec, trail = block, self.bench.data, self.study.workload, Trail()
         assert data is not None and data.labels is not None
-        ranks, layers = [], len(self.network.layers)
-        for first in range(0, images, self.bench.block_images):
-            last = min(first + self.bench.block_images, images)
-            pixels = data.images[first:last]
-            ragged = -len(pixels) % batch
-            pixels = np.concatenate([pixels, pixels[-1:].repeat(ragged, axis=0)]) if ragged else pixels
-            timed_batches = max(0, min(last, self.study.workload.images_timed) - first) // batch
-            done = iter(range(first * layers, images * layers, last - first))
-            compute = partial(self._compute, setting, trail, first, timed_batches, done)
-            logits = walk(self.network, self._input(pixels), compute).values()[: last - first]
-            ranks.append(label_ranks(logits, data.labels[first:last]))
-        trail.ranks = np.concatenate(ranks)
+        pixels = data.images[first:last]
+        ragged = -len(pixels) % spec.batch
+        pixels = np.concatenate([pixels, pixels[-1:].repeat(ragged, axis=0)]) if ragged else pixels
+        timed_batches = max(0, min(last, spec.images_timed) - first) // spec.batch
+        compute = partial(self._compute, setting, trail, first, timed_batches, advance)
+        logits = walk(self.network, self._input(pixels), compute).values()[: last - first]
+        trail.ranks = label_ranks(logits, data.labels[first:last])
         return trail
 
     def _input(self, pixels: Array) -> Tensor:
@@ -206,12 +197,12 @@ class Session:
         trail: Trail,
         first: int,
         timed_batches: int,
-        done: Iterator[int],
+        advance: Callable[[], None],
         layer: Layer,
         inputs: tuple[Tensor, ...],
     ) -> Tensor:
         """Compute one node for one block of images, on its machine or on the vector unit."""
-        self.progress("images", next(done), len(self.network.layers) * len(self.bench.data.images))  # type: ignore[union-attr]
+        advance()
         if self.where[layer.name] == VECTOR_UNIT:
             y = host_compute(layer, inputs, self.network, self.scales(inputs[0].format))
             trail.saturated_words[layer.name] += y.saturated_words

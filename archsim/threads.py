@@ -1,10 +1,17 @@
-"""One number for parallelism: the threads of Numba and BLAS."""
+"""One number for parallelism: over blocks of images with one BLAS thread each, or inside BLAS, never both."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+_threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
 def available_cores() -> int:
@@ -13,10 +20,30 @@ def available_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def thread_limit() -> int:
+    """Return the number in force."""
+    return _threads.get() or available_cores()
+
+
 @contextmanager
 def limited_threads(threads: int | None = None) -> Iterator[None]:
-    """Limit BLAS inside the block to `threads` (default: the cores available to the process)."""
+    """Use at most `threads` threads inside the block (default: the cores available to the process)."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(threads or available_cores()):
-        yield
+    count = threads or available_cores()
+    before = _threads.set(count)
+    try:
+        with threadpool_limits(count):
+            yield
+    finally:
+        _threads.reset(before)
+
+
+def map_blocks(work: Callable[[A], B], blocks: Iterable[A]) -> list[B]:
+    """Return `work(block)` of all blocks in order, blocks in parallel, each with one BLAS thread.
+
+    So a floating-point result is the same for any number of threads.
+    """
+    workers = thread_limit()
+    with limited_threads(1), ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, blocks))

@@ -221,7 +221,10 @@ class Accelerator(ABC):
     def execute(
         self, layer: Layer, plan: Plan, x: Array, stored: Stored, setting: LayerSetting, draws: Draws
     ) -> Activity:
-        """Compute what the data does to the codes of k*N images: y finished, and one BatchActivity per batch."""
+        """Compute what the data does to the codes of k*N images: y finished, and one BatchActivity per batch.
+
+        Blocks of images run in parallel: nothing of the machine may change here.
+        """
 
     def expect(self, layer: Layer, plan: Plan, zero_fractions: tuple[float, float]) -> Activity:
         """Return the expected counts of one batch from the zero fractions (ifmap, ofmap); optional."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from archsim.errors import WorkloadError
-from archsim.threads import limited_threads
+from archsim.threads import map_blocks, thread_limit
 from archsim.workload.calibrate import calibrate
 from archsim.workload.datasets import DataSet, load_data
 from archsim.workload.graph import Network, walk
@@ -61,25 +61,26 @@ class Workbench:
 
     @property
     def block_images(self) -> int:
-        """Images per block: a multiple of the batch that keeps live tensors inside the memory budget."""
+        """Images per block: a multiple of the batch; blocks in parallel keep live tensors inside the memory budget."""
         shapes, batch = self.network.shapes, self.spec.batch
         words = max(
             sum(int(np.prod(shapes[name])) for name in (*layer.inputs, layer.output)) for layer in self.network.layers
         )
-        fit = self.spec.max_memory_MB * 10**6 // (BYTES_PER_LIVE_WORD * words)
+        fit = self.spec.max_memory_MB * 10**6 // (BYTES_PER_LIVE_WORD * words * thread_limit())
         return max(1, min(fit, MAX_BLOCK_IMAGES) // batch) * batch
 
     @cached_property
     def fp32_ranks(self) -> Array:
         """Rank of the right label among the fp32 logits of every image (0 = top-1), int64 (images,)."""
-        assert self.data is not None and self.data.labels is not None
-        compute = float_compute(self.network)
-        with limited_threads(1):
-            logits = [
-                walk(self.network, input_tensor(self.network, self.data.images[i : i + self.block_images]), compute)
-                for i in range(0, len(self.data.images), self.block_images)
-            ]
-        return label_ranks(np.concatenate(logits), self.data.labels)
+        data = self.data
+        assert data is not None and data.labels is not None
+        step = self.block_images
+        blocks = [data.images[first : first + step] for first in range(0, len(data.images), step)]
+        return label_ranks(np.concatenate(map_blocks(self._fp32_logits, blocks)), data.labels)
+
+    def _fp32_logits(self, images: Array) -> Array:
+        """Return the fp32 logits of a block of images."""
+        return walk(self.network, input_tensor(self.network, images), float_compute(self.network))
 
     def zero_fractions(self, layer: Layer) -> tuple[float, float]:
         """Return the (ifmap, ofmap) zero fractions: of the study file, else of the network file, else 0."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from archsim.errors import WorkloadError
-from archsim.threads import limited_threads
+from archsim.threads import map_blocks
 from archsim.workload.formats import Fixed, NumberFormat, Scale
 from archsim.workload.graph import FloatArray, Network, walk
 from archsim.workload.layers import Concat, Layer, Pad, Pool, Reshape, Wiring
 from archsim.workload.params import Array
 from archsim.workload.reference import float_compute, input_tensor
 
-BLOCK_IMAGES = 8
-"""Small, so that calibration fits beside anything; the ranges do not depend on it."""
+BLOCK_IMAGES = 4
+"""Small, so that calibration fits beside anything and keeps all cores busy; the ranges do not depend on it."""
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -26,13 +27,21 @@ def calibrate(network: Network, images: Array) -> dict[str, tuple[float, float]]
     """
     if not len(images):
         raise WorkloadError("calibration needs at least 1 image; got 0")
+    blocks = [images[first : first + BLOCK_IMAGES] for first in range(0, len(images), BLOCK_IMAGES)]
     ranges: dict[str, tuple[float, float]] = {}
-    compute = _watched(float_compute(network), ranges)
-    with limited_threads(1):
-        for first in range(0, len(images), BLOCK_IMAGES):
-            inputs = input_tensor(network, images[first : first + BLOCK_IMAGES])
-            _widen(ranges, network.input, inputs)
-            walk(network, inputs, compute)
+    for found in map_blocks(partial(_block_ranges, network), blocks):
+        for tensor, (low, high) in found.items():
+            known = ranges.get(tensor, (low, high))
+            ranges[tensor] = (min(low, known[0]), max(high, known[1]))
+    return ranges
+
+
+def _block_ranges(network: Network, images: Array) -> dict[str, tuple[float, float]]:
+    """Return (min, max) of every tensor over one block of images."""
+    ranges: dict[str, tuple[float, float]] = {}
+    inputs = input_tensor(network, images)
+    ranges[network.input] = _range(network.input, inputs)
+    walk(network, inputs, _watched(float_compute(network), ranges))
     return ranges
 
 
@@ -43,18 +52,18 @@ def _watched(
 
     def watched(layer: Layer, inputs: tuple[Array, ...]) -> Array:
         values = compute(layer, inputs)
-        _widen(ranges, layer.output, values)
+        ranges[layer.output] = _range(layer.output, values)
         return values
 
     return watched
 
 
-def _widen(ranges: dict[str, tuple[float, float]], tensor: str, values: FloatArray) -> None:
+def _range(tensor: str, values: FloatArray) -> tuple[float, float]:
+    """Return (min, max). Raises: WorkloadError if a value is not finite."""
     low, high = float(values.min()), float(values.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise WorkloadError(f"tensor {tensor!r} leaves fp32 during calibration: its range is {low} .. {high}")
-    known = ranges.get(tensor, (low, high))
-    ranges[tensor] = (min(low, known[0]), max(high, known[1]))
+    return low, high
 
 
 def tensor_scales(network: Network, ranges: Ranges, number_format: NumberFormat) -> dict[str, Scale]:

@@ -110,7 +110,7 @@ def floor(space: Any, objective: int, e: int, r: int, t: int, q: int, p: int) ->
         least = delay
     elif objective == 3:
         least = dram
-    return least * (1 - 1e-9)
+    return float(least * (1 - 1e-9))
 
 
 @njit

@@ -1,0 +1,42 @@
+"""What a pass of images through the machines left behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from archsim.accelerators.base import Activity, BatchActivity
+from archsim.workload.layers import Layer
+from archsim.workload.params import Array
+
+
+@dataclass
+class Trail:
+    """Activities of the timed batches, words that need telling, and the rank of every right label among the logits."""
+
+    activities: dict[str, list[BatchActivity]] = field(default_factory=dict)
+    converted_words: Counter[str] = field(default_factory=Counter)
+    saturated_words: Counter[str] = field(default_factory=Counter)
+    overflow_events: Counter[str] = field(default_factory=Counter)
+    ranks: Array | None = None
+
+    def note(self, layer: Layer, activity: Activity, timed_batches: int) -> None:
+        """Keep the activities of the timed batches and add up what was saturated."""
+        self.activities.setdefault(layer.name, []).extend(activity.batches[:timed_batches])
+        self.saturated_words[layer.name] += activity.saturated_words
+        self.overflow_events[layer.name] += activity.overflow_events
+
+    @classmethod
+    def joined(cls, parts: Sequence[Trail]) -> Trail:
+        """Join the trails of consecutive blocks of images."""
+        whole = cls(ranks=np.concatenate([part.ranks for part in parts if part.ranks is not None]))
+        for part in parts:
+            for name, activities in part.activities.items():
+                whole.activities.setdefault(name, []).extend(activities)
+            whole.converted_words |= part.converted_words
+            whole.saturated_words.update(part.saturated_words)
+            whole.overflow_events.update(part.overflow_events)
+        return whole
