@@ -83,7 +83,7 @@ def expect_layer(
 ) -> Activity:
     """Return the expected activity of one batch from the zero fractions of ifmap and ofmap.
 
-    The fraction of the ifmap counts padding words (`ifmap_zero_fraction_padded` of an executed layer). For gating, the
+    The fraction of the ifmap counts padding words (`ifmap_zero_fraction` of an executed layer). For gating, the
     zeros beyond the padding are spread over the map; for RLC all are independent of position. The count of gated MACs
     is rounded once, a tile to the nearest whole 64-bit word.
     """
@@ -94,8 +94,8 @@ def expect_layer(
     rows, columns = _windows(conv)
     ungated = plan.batch * conv.C * int(rows.sum()) * int(columns.sum()) * group_filters(conv) * nonzeros
     metrics = {
-        "ifmap_zero_fraction": 1.0 - nonzeros,
-        "ifmap_zero_fraction_padded": ifmap_zeros,
+        "ifmap_zero_fraction_unpadded": 1.0 - nonzeros,
+        "ifmap_zero_fraction": ifmap_zeros,
         "ofmap_zero_fraction": ofmap_zeros,
     }
     batch = BatchActivity(
@@ -138,8 +138,8 @@ def _gating(conv: Conv, plan: EyerissPlan, x: Array) -> tuple[Array, Metrics]:
     found = _per_batch(nonzeros, plan)
     padded_words = plan.batch * conv.C * padded_rows(conv) * padded_columns(conv)
     fractions = {
-        "ifmap_zero_fraction": 1.0 - found / x[: plan.batch].size,
-        "ifmap_zero_fraction_padded": 1.0 - found / padded_words,
+        "ifmap_zero_fraction_unpadded": 1.0 - found / x[: plan.batch].size,
+        "ifmap_zero_fraction": 1.0 - found / padded_words,
     }
     return _per_batch(taps, plan) * group_filters(conv), fractions
 
