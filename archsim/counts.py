@@ -23,10 +23,3 @@ class Counts(dict[Action, int]):
         """Add `times` copies of `other`."""
         for action, n in other.items():
             self.add(action, n * times)
-
-    def minus(self, earlier: Mapping[Action, int]) -> Counts:
-        """Return what was counted since the snapshot `earlier`."""
-        out = Counts()
-        for action, n in self.items():
-            out.add(action, n - earlier.get(action, 0))
-        return out

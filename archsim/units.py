@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 
 BITS_PER_BYTE = 8
-KIB = 1024
 MB = 10**6
-PS_PER_NS = 1000
 
 
 def cycles_to_us(cycles: int, clock_MHz: float) -> float:
@@ -23,11 +21,6 @@ def cycles_to_ms(cycles: int, clock_MHz: float) -> float:
 def us_to_cycles(latency_us: float, clock_MHz: float) -> int:
     """Convert microseconds to whole clock cycles, rounded up."""
     return math.ceil(latency_us * clock_MHz)
-
-
-def period_ps(clock_MHz: float) -> int:
-    """Return the clock period in integer picoseconds (rounded to nearest)."""
-    return round(1e6 / clock_MHz)
 
 
 def power_mW_to_pJ_per_cycle(power_mW: float, clock_MHz: float) -> float:

@@ -78,18 +78,10 @@ def conv_float(x: Array, w: Array, bias: Array | None, stride: Pair, pad: Pads, 
     return y.reshape(shape.N, shape.M, shape.P, shape.Q)
 
 
-def linear_accumulate(x: Array, w: Array, bias: Array | None) -> Array:
-    """Multiply x (N, C) by w (M, C), integers, bias int64 (M,): exact int64 (N, M).
-
-    Raises: OverflowError if a sum could leave int64.
-    """
-    return linear_fixed(x, w, bias, None, None, None, 32)[0]
-
-
 def linear_fixed(
     x: Array, w: Array, bias: Array | None, low: int | None, high: int | None, shift: int | None, bits: int
 ) -> tuple[Array, int]:
-    """Multiply x (N, C) by w (M, C), clip to [low, high], requantise as `conv_fixed`: y (N, M), saturated words.
+    """Multiply codes x (N, C) by w (M, C), clip to [low, high], requantise as `conv_fixed`: y (N, M), saturated words.
 
     Raises: OverflowError if a sum could leave int64.
     """

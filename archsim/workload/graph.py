@@ -71,10 +71,6 @@ class Network:
         """Return the network with N = `batch` in every layer."""
         return replace(self, layers=tuple(replace(layer, N=batch) for layer in self.layers))
 
-    def consumers(self, tensor: str) -> tuple[Layer, ...]:
-        """Return the layers that read `tensor`."""
-        return tuple(layer for layer in self.layers if tensor in layer.inputs)
-
 
 def walk(network: Network, inputs: T, compute: Callable[[Layer, tuple[T, ...]], T]) -> T:
     """Run `compute(layer, input tensors)` over all nodes in order and return the network's output tensor.

@@ -170,7 +170,7 @@ def test_maps_on_chip_move_no_bytes():
     x = sparse((conv.N, conv.C, conv.H, conv.W), 0.5, 7)
     plan = plan_for(conv, conv.N, ifmap_on_chip=True, ofmap_on_chip=True)
     assert execute_layer(conv, plan, x, stored_for(conv, 7), WIDE).batches[0].tiles == ((0,), (0,))
-    assert expect_layer(conv, plan, (0.5, 0.5), WIDE).batches[0].tiles == ((0,), (0,))
+    assert expect_layer(conv, plan, (0.5, 0.5)).batches[0].tiles == ((0,), (0,))
 
 
 def test_batches_do_not_see_each_other():
@@ -198,7 +198,7 @@ def test_expectation_agrees_with_tensors_of_independent_zeros(zero_fraction, pad
     padded_zeros = metrics["ifmap_zero_fraction"]
     assert padded_zeros == pytest.approx(padding + (1 - padding) * metrics["ifmap_zero_fraction_unpadded"])
     zeros = (padded_zeros, metrics["ofmap_zero_fraction"])
-    expected = expect_layer(conv, plan, zeros, WIDE).batches[0]
+    expected = expect_layer(conv, plan, zeros).batches[0]
     tolerance = 0.01 if not pad else 0.06  # padding comes in runs, not independently
     assert sum(expand(expected.tiles[0], 9)) == pytest.approx(sum(expand(executed.tiles[0], 9)), rel=tolerance)
     assert sum(expand(expected.tiles[1], 6)) == pytest.approx(sum(expand(executed.tiles[1], 6)), rel=0.01)
@@ -241,7 +241,7 @@ def test_expected_dram_traffic_of_alexnet(name, shape, zeros, compressed_MB, raw
     reads = resident_blocks(conv, plan)
     filter_words = conv.weight_count * 4 // plan.pass_ifmaps * -(-conv.P // plan.strip_rows)
     assert 2e-6 * (words[0] * reads + filter_words + words[1]) == pytest.approx(raw_MB, abs=0.01)
-    moved = expect_layer(conv, plan, zeros, WIDE).batches[0].tiles
+    moved = expect_layer(conv, plan, zeros).batches[0].tiles
     ifmap_bytes, ofmap_bytes = (sum(expand(sizes, len(table))) for sizes, table in zip(moved, tiles, strict=True))
     total_MB = 1e-6 * (ifmap_bytes * reads + 2 * filter_words + ofmap_bytes)
     assert total_MB == pytest.approx(compressed_MB, abs=0.01)

@@ -91,7 +91,7 @@ class Eyeriss(Accelerator):
         """Return the expected counts of one batch from the zero fractions of ifmap and ofmap."""
         from archsim.accelerators.eyeriss.activity import expect_layer
 
-        return expect_layer(layer, cast("EyerissPlan", plan), zero_fractions, self.config)
+        return expect_layer(layer, cast("EyerissPlan", plan), zero_fractions)
 
     def time(self, layer: Layer, plan: Plan, activity: BatchActivity, work: Clockwork) -> Generator[Any, Any, Timing]:
         """Simulate one batch pass by pass."""

@@ -78,9 +78,7 @@ def _batches(conv: Conv, plan: EyerissPlan, ifmaps: Array, ofmaps: Array) -> tup
     )
 
 
-def expect_layer(
-    layer: Layer, plan: EyerissPlan, zero_fractions: tuple[float, float], config: EyerissConfig
-) -> Activity:
+def expect_layer(layer: Layer, plan: EyerissPlan, zero_fractions: tuple[float, float]) -> Activity:
     """Return the expected activity of one batch from the zero fractions of ifmap and ofmap.
 
     The fraction of the ifmap counts padding words (`ifmap_zero_fraction` of an executed layer). For gating, the

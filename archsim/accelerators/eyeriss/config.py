@@ -81,11 +81,6 @@ class EyerissConfig(AcceleratorConfig):
         return self.pe_rows * self.pe_columns
 
     @property
-    def global_buffer_bytes(self) -> int:
-        """Bytes for ifmap and psum."""
-        return self.global_buffer_banks * self.global_buffer_bank_bytes
-
-    @property
     def area_mm2(self) -> float | None:
         """PEs and global buffer, None if the source states no area."""
         if self.pe_area_mm2 is None or self.global_buffer_area_mm2 is None:
