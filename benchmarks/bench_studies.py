@@ -101,11 +101,10 @@ PUBLISHED_CPU_S = {
 
 
 def spend(*arguments: str, cwd: Path | None = None) -> Spent:
-    """Run Python with `arguments` in its own process. Raises: CalledProcessError if it fails."""
+    """Run Python with `arguments` in its own process. Raises: RuntimeError with its last words if it fails."""
     done = subprocess.run([sys.executable, "-c", LAUNCHER, *arguments], cwd=cwd, capture_output=True, text=True)
     if done.returncode:
-        sys.stderr.write(done.stderr)
-        done.check_returncode()
+        raise RuntimeError(done.stderr.strip().rpartition("\n")[-1])
     printed, _, measured = done.stdout.strip().rpartition("\n")
     cpu_s, wall_s, peak = json.loads(measured)
     return Spent(cpu_s, wall_s, peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, printed)

@@ -283,7 +283,7 @@ def test_same_quickstart(accept: Accept, tmp_path: Path) -> None:
 @pytest.mark.line("A8-resnet20", "the same, ResNet-20 on 50 images", bound="equal, byte for byte")
 def test_same_resnet20(accept: Accept, tmp_path: Path) -> None:
     needs_data()
-    same_bytes("eyeriss-resnet20.yaml", ("workload.data.images=50",), accept, tmp_path)
+    same_bytes("eyeriss-resnet20.yaml", ("workload.data.images=50", "workload.timed_images=50"), accept, tmp_path)
 
 
 # A9: the project's own checks ----------------------------------------------------------------------------------------
