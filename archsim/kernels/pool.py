@@ -103,12 +103,12 @@ def _reduce_axis(
     widths = [(0, 0)] * x.ndim
     widths[axis] = (begin, max(0, reach - begin - x.shape[axis]))
     padded = np.pad(x, widths, constant_values=fill) if any(widths[axis]) else x
-    padded = np.moveaxis(padded, axis, 0)
     span = (windows - 1) * stride + 1
-    y = padded[:span:stride].copy()
+    ahead = (slice(None),) * axis
+    y = padded[(*ahead, slice(0, span, stride))].copy()
     for tap in range(1, kernel):
-        combine(y, padded[tap : tap + span : stride], out=y)
-    return np.ascontiguousarray(np.moveaxis(y, 0, axis))
+        combine(y, padded[(*ahead, slice(tap, tap + span, stride))], out=y)
+    return y
 
 
 def _tap_counts(x: Array, R: int, S: int, stride: Pair, pad: Pads, ceil_mode: bool, count_include_pad: bool) -> Array:
