@@ -93,7 +93,7 @@ def test_peak_memory_is_the_childs_alone() -> None:
 
 
 def test_failed_process_is_an_error_with_its_last_words() -> None:
-    with pytest.raises(RuntimeError, match="^no such study$"):
+    with pytest.raises(RuntimeError, match=r"^no such study$"):
         bench_studies.spend("-c", "raise SystemExit('first\\nno such study')")
 
 
