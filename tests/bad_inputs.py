@@ -123,13 +123,22 @@ def in_its_own_process(arguments: list[str], folder: Path) -> tuple[int, str]:
 
 def in_this_process(arguments: list[str], folder: Path) -> tuple[int, str]:
     """Run without the cost of starting Python."""
-    stderr = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stderr(stderr), mock.patch("sys.argv", ["archsim", *arguments]):
+    code, _, stderr = called(arguments, folder)
+    return code, stderr
+
+
+def called(arguments: list[str], folder: Path) -> tuple[int, str, str]:
+    """Run the command line in this process and return its exit code, stdout and stderr."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.ExitStack() as stack:
+        for place in (contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
+            stack.enter_context(place)
+        stack.enter_context(mock.patch("sys.argv", ["archsim", *arguments]))
         try:
             main()
         except SystemExit as leave:
-            return int(leave.code or 0), stderr.getvalue()
-    return 0, stderr.getvalue()
+            code = int(leave.code or 0)
+    return code, out.getvalue(), err.getvalue()
 
 
 def complaint(case: BadInput, folder: Path, run: Runner) -> str:

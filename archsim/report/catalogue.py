@@ -43,7 +43,7 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
             for path in sorted((root / "workloads" / folder).glob("*.*"))
             if path.suffix in (".onnx", ".yaml", ".csv")
         ],
-        "studies": [{"file": f"configs/{path.name}"} for path in sorted((root / "configs").glob("*.yaml"))],
+        "studies": [{"name": path.name} for path in sorted((root / "configs").glob("*.yaml"))],
     }
 
 

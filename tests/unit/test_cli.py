@@ -11,23 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import CASES, BadInput, archsim, complaint, in_this_process, prepare
+from archsim.assets import find
+from tests.bad_inputs import CASES, BadInput, archsim, called, complaint, in_this_process, prepare
 
 SMALL = ["--set", "workload.data.images=8", "--set", "workload.timed_images=2"]
 
 
 def ok(*arguments: str, cwd: Path) -> str:
     """Run a command that must succeed and return what it printed."""
-    done = archsim(*arguments, cwd=cwd)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
+    code, printed, complaints = called(list(arguments), cwd)
+    assert (code, complaints) == (0, "")
+    return printed
 
 
 def test_run_writes_the_folder_and_is_reproducible(tmp_path: Path) -> None:
     table = ok("run", "quickstart.yaml", *SMALL, "--out", "a", cwd=tmp_path)
     assert "accuracy" in table
     assert max(map(len, table.splitlines())) <= 100
-    ok("run", "quickstart.yaml", *SMALL, "--out", "b", "--threads", "1", "--quiet", cwd=tmp_path)
+    other = archsim("run", "quickstart.yaml", *SMALL, "--out", "b", "--threads", "1", "--quiet", cwd=tmp_path)
+    assert (other.returncode, other.stdout) == (0, ""), other.stderr
     first, second = ((tmp_path / name / "result.json").read_bytes() for name in "ab")
     assert first == second
     names = {path.name for path in (tmp_path / "a").iterdir()}
@@ -45,6 +47,14 @@ def test_run_writes_the_folder_and_is_reproducible(tmp_path: Path) -> None:
 def test_json_is_the_result_file(tmp_path: Path) -> None:
     printed = ok("run", "quickstart.yaml", *SMALL, "--json", cwd=tmp_path)
     assert printed.encode() == (tmp_path / "runs" / "quickstart" / "result.json").read_bytes()
+
+
+def test_what_is_listed_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = json.loads(ok("list", "--json", cwd=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    names = [row["name"] for kind in ("networks", "studies") for row in known[kind]]
+    assert {"digits_cnn.onnx", "alexnet.yaml", "quickstart.yaml"} <= set(names)
+    assert all(find(name).is_file() for name in names)
 
 
 def test_resolved_writes_nothing(tmp_path: Path) -> None:
