@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from archsim.config import study_from_text
+from archsim.config import load_study, study_from_text
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,6 +38,27 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_study_of_the_readme_resolves() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     assert study_from_text(text).workload.images == 599
+
+
+def test_overrides_of_the_readme_are_accepted(tmp_path: Path) -> None:
+    (study,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "study.yaml").write_text(study, encoding="utf-8")
+    runs = [re.findall(r"--set (\S+)", line) for line in README.splitlines() if line.startswith("archsim run")]
+    assert any(runs)
+    for overrides in runs:
+        assert load_study(tmp_path / "study.yaml", overrides).machines
+
+
+def test_picture_of_the_readme_is_the_quick_start() -> None:
+    picture = (ROOT / "docs" / "quickstart.svg").read_text(encoding="utf-8").replace("&#160;", " ")
+    assert "docs/quickstart.svg" in README and len(picture) < 120_000
+    golden = json.loads((ROOT / "tests" / "golden" / "quickstart.json").read_text(encoding="utf-8"))
+    machine_layers = [name for name, layer in golden["layers"].items() if layer["macs_done"]]
+    study = load_study(ROOT / "configs" / "quickstart.yaml")
+    assert study.workload.data is not None
+    for words in (*machine_layers, f"on {study.workload.data.images} images", *study.machines, "% (fp32 "):
+        assert words in picture, words
+    assert "url(http" not in picture
 
 
 def test_commands_of_the_readme_exist() -> None:
