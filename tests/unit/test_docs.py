@@ -7,20 +7,69 @@ from pathlib import Path
 
 import pytest
 
-from archsim.config import study_from_text
+import archsim
+from archsim.config import Study, study_from_text
+from archsim.workload.networks import load_network
 
 DOCS = Path(__file__).parents[2] / "docs"
+TESTED_ELSEWHERE = {"adding-an-accelerator.md"}
 
 
 def blocks(name: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / name).read_text(), flags=re.DOTALL)
 
 
-def test_study_examples_resolve() -> None:
+@pytest.fixture
+def page_folder(tmp_path: Path) -> Path:
+    """The files of the page on studies, under their titles."""
+    found = re.findall(r'```\w+ title="([^"]+)"\n(.*?)```', (DOCS / "study-file.md").read_text(), flags=re.DOTALL)
+    for title, text in found:
+        (tmp_path / title).write_text(text)
+    return tmp_path
+
+
+def second_study(folder: Path) -> Study:
+    return study_from_text(blocks("study-file.md", "yaml")[1], folder)
+
+
+def test_no_page_has_untested_examples() -> None:
+    languages = {page.name: set(re.findall(r"^```(\w+)", page.read_text(), re.MULTILINE)) for page in DOCS.glob("*.md")}
+    runnable = {name for name, found in languages.items() if found & {"yaml", "python"}}
+    assert runnable == {"study-file.md"} | TESTED_ELSEWHERE
+
+
+def test_study_examples_resolve(page_folder: Path) -> None:
     found = blocks("study-file.md", "yaml")
-    assert found
+    assert len(found) == 2
     for text in found:
-        assert study_from_text(text).machines
+        assert study_from_text(text, page_folder).machines
+
+
+def test_second_study_does_what_the_page_says(page_folder: Path) -> None:
+    result = archsim.simulate(second_study(page_folder))
+    layers = {layer.name: layer for layer in result.layers}
+    assert (layers["conv1"].accelerator, layers["conv2"].accelerator) == ("npu", "small")
+    assert layers["conv1"].metrics["mapping"]["strip_rows"] == 8
+    assert layers["conv2"].metrics["ifmap_zero_fraction"] == 0.5
+    assert layers["conv2"].energy_pJ["idle.others"] == pytest.approx(12e3 * layers["conv2"].latency_us)
+    assert "idle.others" not in layers["conv1"].energy_pJ
+    assert layers["pool1"].cycles > 0
+    prices = result.provenance["prices"]
+    assert (prices["small"]["technology_nm"], prices["small"]["scaled_from_nm"]) == (45, 65)
+    assert prices["npu"]["name"] == "isca16" and "nnd-chip" in result.provenance["machines"]["small"]["about"]
+
+
+def test_networks_of_the_page_load(page_folder: Path) -> None:
+    tiny, topology = (load_network(name, page_folder) for name in ("tiny.yaml", "topology.csv"))
+    assert tiny.macs_dense == 16 * 16 * 8 * 27 + 8 * 8 * 16 * 72 + 1024 * 10
+    assert topology.macs_dense == 16 * 16 * 8 * 27 + 8 * 8 * 8 * 9
+
+
+def test_formats_of_the_page_are_offered() -> None:
+    from archsim.accelerators.base import accelerator_class
+
+    offered = {number_format.name for number_format in accelerator_class("eyeriss").formats}
+    assert offered == {f"fixed{bits}" for bits in range(2, 17)}
 
 
 @pytest.mark.parametrize("text", blocks("study-file.md", "python"))
