@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from archsim import assets
@@ -186,7 +185,7 @@ def _override(source: YamlFile, overrides: Sequence[str]) -> YamlFile:
         if not equals or not key:
             raise StudyError(f"--set needs key=value, got {text!r}")
         parts = key.split(".")
-        node = source.data
+        node = _mapping(source)
         for depth, part in enumerate(parts[:-1]):
             if node.get(part) is None:
                 node[part] = {}
@@ -194,17 +193,22 @@ def _override(source: YamlFile, overrides: Sequence[str]) -> YamlFile:
             if not isinstance(node, dict):
                 raise StudyError(f"--set {key}: {'.'.join(parts[: depth + 1])} is not a mapping")
         try:
-            node[parts[-1]] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise StudyError(f"--set {key}: {value!r} is not valid YAML") from error
+            node[parts[-1]] = parse_yaml(value, f"--set {key}").data
+        except StudyError as error:
+            raise StudyError(f"--set {text}: {error.rule}") from error
     return source
+
+
+def _mapping(source: YamlFile) -> dict[str, Any]:
+    """Return the data of the file. Raises: StudyError if it is empty or a list."""
+    if not isinstance(source.data, dict):
+        raise StudyError("a study file is a mapping with schema, name, workload and platform", file=source.file)
+    return source.data
 
 
 def resolve_study(source: YamlFile, folder: Path) -> Study:
     """Check everything that needs no network and fill in presets. Raises: StudyError."""
-    if not isinstance(source.data, dict):
-        raise StudyError("a study file is a mapping with schema, name, workload and platform", file=source.file)
-    spec = validate(StudySpec, source.data, source)
+    spec = validate(StudySpec, _mapping(source), source)
     _check_workload(spec.workload, source)
     machines = {name: _machine(name, dict(raw), source) for name, raw in spec.platform.accelerators.items()}
     compare = spec.compare_to.assign if spec.compare_to else None
@@ -244,7 +248,7 @@ def _with_preset(
     preset = raw.pop("preset", None)
     if preset is None:
         return None, raw
-    if preset not in presets:
+    if not isinstance(preset, str) or preset not in presets:
         raise source.error((*at, "preset"), f"unknown preset {preset!r}{did_you_mean(str(preset), presets)}")
     return preset, {**presets[preset], **raw}
 
@@ -269,7 +273,7 @@ def _machine(name: str, raw: dict[str, Any], source: YamlFile) -> MachineSpec:
     names = {number_format.name: number_format for number_format in machine.formats}
     if fmt is not None:
         with source.errors_at((*at, "format")):
-            if fmt not in names:
+            if not isinstance(fmt, str) or fmt not in names:
                 raise StudyError(f"{kind} does not compute in {fmt!r}{did_you_mean(str(fmt), names)}")
     preset, fields = _with_preset(raw, machine.presets, source, at)
     config = validate(machine.Config, fields, source, at)

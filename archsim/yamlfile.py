@@ -17,6 +17,8 @@ from archsim.errors import ArchsimError, StudyError, did_you_mean
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+MAX_ENTRIES = 300_000
+"""More keys and items than any study, network or price table holds; aliases of aliases reach it in a few lines."""
 
 
 class Written(BaseModel):
@@ -67,31 +69,63 @@ def read_yaml(path: FilePath) -> YamlFile:
         raise StudyError(f"cannot be read: {reason}", file=str(path)) from error
 
 
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader whose every complaint names the line, also about an impossible date or an endless integer."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Build the value of a node."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError) as error:
+            problem = f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+
 def parse_yaml(text: str, file: str) -> YamlFile:
     """Parse YAML text; `file` names it in messages. Raises: as `read_yaml`."""
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        lines: dict[KeyPath, int] = {}
-        if node is not None:
-            _collect(node, (), lines, file)
-        data = loader.construct_document(node) if node is not None else None
+        data, lines = _parse(text, file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise StudyError(f"not valid YAML: {error.problem or error.context}", file=file, line=line) from error
     except yaml.YAMLError as error:
         raise StudyError(f"not valid YAML: {str(error).splitlines()[0]}", file=file) from error
+    except RecursionError:
+        raise StudyError("not usable: nested too deeply, or an alias inside its own anchor", file=file) from None
+    return YamlFile(file, data, lines)
+
+
+def _parse(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
+    """Return the data of one document, aliases copied so that a change of one place stays there, and the lines."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        lines: dict[KeyPath, int] = {}
+        if node is None:
+            return None, lines
+        _collect(node, (), lines, file)
+        return _unshared(loader.construct_document(node)), lines
     finally:
         loader.dispose()
-    return YamlFile(file, data, lines)
+
+
+def _unshared(value: Any) -> Any:
+    """Return a copy in which no two places are the same object."""
+    if isinstance(value, dict):
+        return {key: _unshared(one) for key, one in value.items()}
+    return [_unshared(one) for one in value] if isinstance(value, list) else value
 
 
 def _collect(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str) -> None:
     """Record the line of every key and list item below `node`."""
+    if len(lines) > MAX_ENTRIES:
+        raise StudyError(f"not usable: more than {MAX_ENTRIES} entries, aliases written out", file=file)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            here = (*path, key.value)
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise StudyError("not usable: a key must be a name, not a list or mapping", file=file, line=line)
+            here = (*path, key.value)
             if here in lines:
                 first = lines[here]
                 raise StudyError(
@@ -129,7 +163,7 @@ def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[KeyPat
     got = problem["input"]
     if problem["type"] == "extra_forbidden":
         allowed = _fields(_model_at(model, path[:-1]))
-        return path[:-1], f"unknown field {path[-1]!r}{did_you_mean(str(path[-1]), allowed)}"
+        return _data_path(model, path[:-1]), f"unknown field {path[-1]!r}{did_you_mean(str(path[-1]), allowed)}"
     if problem["type"] == "missing":
         return path[:-1], f"needs the field {path[-1]!r}"
     known = _data_path(model, path)

@@ -92,13 +92,53 @@ def test_files_that_are_no_study(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdef", "bcdefg", strict=True)
+)
+ODD_YAML = {
+    "alias inside its anchor": ("a: &a [*a]\n", "anchor"),
+    "aliases of aliases": (ALIASES, "entries"),
+    "deep nesting": ("[" * 3000, "nested"),
+    "a list as key": ("? [a, b]\n: 1\n", "study:1.*key"),
+    "endless integer": (f"name: x\nseed: {'9' * 5000}\n", "study:2.*is no int"),
+    "impossible date": ("name: x\nseed: 2020-99-99\n", "study:2.*'2020-99-99' is no timestamp"),
+    "wrong tag": ("a: !!bool maybe\n", "study:1.*'maybe' is no bool"),
+    "control character": (GOOD + "\x00", "not valid YAML"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_YAML)
+def test_odd_yaml_is_one_clear_line(case: str) -> None:
+    text, expected = ODD_YAML[case]
+    with pytest.raises(StudyError, match=expected) as caught:
+        study_from_text(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "just text\n"])
+def test_override_of_what_is_no_study(text: str, tmp_path) -> None:
+    path = tmp_path / "none.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match="mapping"):
+        load_study(path, ["workload.batch=4"])
+
+
+def test_override_changes_one_of_two_machines_that_share_an_anchor(tmp_path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        GOOD.replace("npu: {", "npu: &npu {").replace("  memory", "    big: *npu\n  assign: {default: npu}\n  memory")
+    )
+    study = load_study(path, ["platform.accelerators.big.clock_MHz=100"])
+    assert {name: machine.config.clock_MHz for name, machine in study.machines.items()} == {"npu": 200, "big": 100}
+
+
 def test_override(tmp_path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(GOOD)
     study = load_study(path, ["workload.batch=4", "platform.accelerators.npu.clock_MHz=100"])
     assert study.workload.batch == 4
     assert study.machines["npu"].config.clock_MHz == 100
-    for wrong in ("workload.batch", "=3", "workload.batch=[", "name.x=1"):
+    for wrong in ("workload.batch", "=3", "workload.batch=[", "name.x=1", "seed=!!int x"):
         with pytest.raises(StudyError):
             load_study(path, [wrong])
 
