@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from archsim.accelerators.clockwork import Timed
 from archsim.counts import Counts
 from archsim.energy import PriceTable, account
-from archsim.units import cycles_to_us
+from archsim.units import cycles_to_us, power_mW_to_energy_pJ
 from archsim.workload.layers import Layer
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def sum_parts(
     latency_us = cycles_to_us(cycles, clock_MHz)
     energy = account(counts, prices)
     if idle_power_mW:
-        energy["idle.others"] = idle_power_mW * latency_us * 1000.0
+        energy["idle.others"] = power_mW_to_energy_pJ(idle_power_mW, latency_us)
     return LayerResult(
         name=layer.name,
         type=type(layer).__name__,

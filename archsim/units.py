@@ -28,6 +28,11 @@ def power_mW_to_pJ_per_cycle(power_mW: float, clock_MHz: float) -> float:
     return power_mW * 1000.0 / clock_MHz
 
 
+def power_mW_to_energy_pJ(power_mW: float, latency_us: float) -> float:
+    """Convert a power drawn over a latency to energy: 1 mW over 1 us is 1000 pJ."""
+    return power_mW * latency_us * 1000.0
+
+
 def energy_pJ_to_power_mW(energy_pJ: float, latency_us: float) -> float:
     """Convert an energy spent over a latency to the mean power: 1 pJ per us is 1e-3 mW."""
     return energy_pJ / latency_us * 1e-3 if latency_us else 0.0

@@ -11,6 +11,7 @@ import numpy as np
 
 from archsim.errors import WorkloadError
 from archsim.threads import map_blocks, thread_limit
+from archsim.units import MB
 from archsim.workload.calibrate import calibrate
 from archsim.workload.datasets import DataSet, load_data
 from archsim.workload.graph import Network, walk
@@ -66,7 +67,7 @@ class Workbench:
         words = max(
             sum(int(np.prod(shapes[name])) for name in (*layer.inputs, layer.output)) for layer in self.network.layers
         )
-        fit = self.spec.max_memory_MB * 10**6 // (BYTES_PER_LIVE_WORD * words * thread_limit())
+        fit = self.spec.max_memory_MB * MB // (BYTES_PER_LIVE_WORD * words * thread_limit())
         return max(1, min(fit, MAX_BLOCK_IMAGES) // batch) * batch
 
     @cached_property
