@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import count, groupby
 from typing import Any
 
@@ -24,7 +24,7 @@ from archsim.accelerators.vector_unit import vector_counts, vector_cycles, vecto
 from archsim.approx import LayerSetting, Setting
 from archsim.config import Study, check_layer_names
 from archsim.counts import Counts
-from archsim.energy import account
+from archsim.energy import PriceTable, account
 from archsim.result import (
     Accuracy,
     BatchPart,
@@ -94,7 +94,12 @@ class Session:
         with self.study.source.errors_at(("platform", "memory")):
             self.memory.prices  # noqa: B018
         with self.study.source.errors_at(("platform", "vector_unit")):
-            vector_prices(self.study.vector_unit)
+            self.vector_prices  # noqa: B018
+
+    @cached_property
+    def vector_prices(self) -> PriceTable:
+        """Prices of the platform's vector unit."""
+        return vector_prices(self.study.vector_unit, self.study.folder)
 
     def _place(self) -> dict[str, Placement]:
         """Let each machine place its runs of consecutive layers."""
@@ -274,7 +279,7 @@ class Session:
         unit = self.study.vector_unit
         cycles = vector_cycles(counts, unit)
         latency_us = cycles_to_us(cycles, unit.clock_MHz) if cycles else 0.0
-        energy = account(counts, vector_prices(unit))
+        energy = account(counts, self.vector_prices)
         return LayerResult(
             name, kind, VECTOR_UNIT, cycles, latency_us, 0, 0, "vector_unit", dict(counts), energy, metrics
         )
@@ -373,7 +378,7 @@ def _provenance(session: Session) -> dict[str, Any]:
         "prices": {
             **{name: asdict(machine.prices) for name, machine in machines.items()},
             "memory": asdict(session.memory.prices),
-            VECTOR_UNIT: asdict(vector_prices(study.vector_unit)),
+            VECTOR_UNIT: asdict(session.vector_prices),
         },
         "notes": [*network.notes, *_notes(session)],
     }

@@ -6,7 +6,6 @@ One action is one operation on one element; operand traffic is neither timed nor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -62,15 +61,10 @@ class VectorUnitConfig(BaseModel):
             raise ValueError("given both elements_per_cycle and clock_MHz, or neither (preset free)")
         return self
 
-    @cached_property
-    def price_table(self) -> PriceTable:
-        """Prices of `ACTIONS`."""
-        return load_prices(Path(__file__).with_suffix(".yaml"), self.prices, ACTIONS, self.clock_MHz)
 
-
-def vector_prices(config: VectorUnitConfig) -> PriceTable:
-    """Return the prices of the vector unit. Raises: PricingError, AssetError as `load_prices`."""
-    return config.price_table
+def vector_prices(config: VectorUnitConfig, folder: Path | None = None) -> PriceTable:
+    """Return the prices of `ACTIONS`; `folder` is the study's. Raises: as `load_prices`."""
+    return load_prices(Path(__file__).with_suffix(".yaml"), config.prices, ACTIONS, config.clock_MHz, folder)
 
 
 def vector_cycles(counts: Mapping[Action, int], config: VectorUnitConfig) -> int:

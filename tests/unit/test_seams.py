@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,20 @@ def test_idle_machine_is_charged_for_the_others_latency() -> None:
     small_us = sum(one.latency_us for one in plain.layers if one.accelerator == "small")
     assert idle.totals.energy_pJ - plain.totals.energy_pJ == pytest.approx(5 * 1000 * small_us)
     assert idle.totals.latency_us == plain.totals.latency_us
+
+
+def test_price_table_of_the_vector_unit_may_lie_beside_the_study(tmp_path: Path) -> None:
+    classes = ", ".join(
+        f"{name}: {{energy_pJ: 7}}" for name in ("add", "compare", "convert", "lookup", "move", "multiply")
+    )
+    head = "name: mine\nabout: x\ntechnology_nm: 45\nvoltage_mV: null\nsource: x\n"
+    (tmp_path / "mine.yaml").write_text(f"{head}classes: {{{classes}}}\n")
+    text = STUDY.replace("  assign:", "  vector_unit: {preset: free, prices: mine.yaml}\n  assign:")
+    result = simulate(study_from_text(text, tmp_path))
+    mine = [layer for layer in result.layers if layer.accelerator == "vector_unit" and layer.counts]
+    assert mine
+    for layer in mine:
+        assert layer.energy_pJ == {action: 7.0 * n for action, n in layer.counts.items()}
 
 
 # knobs with levels ----------------------------------------------------------------------------------------------------
