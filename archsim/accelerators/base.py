@@ -38,10 +38,12 @@ class AcceleratorConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    clock_MHz: float = Field(gt=0)
+    clock_MHz: float = Field(gt=0, allow_inf_nan=False)
     prices: str = Field(description="price table: a shipped name or a YAML file")
     scale_prices_to_nm: int | None = Field(default=None, gt=0, description="scale all prices linearly to this node")
-    idle_power_mW: float = Field(default=0.0, ge=0, description="charged while other machines of the platform run")
+    idle_power_mW: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="charged while other machines of the platform run"
+    )
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from archsim.yamlfile import Written
+
+MAX_BATCH = 2**20
+"""Images per batch; with more, counts of large networks would leave 64 bit."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class DataSpec(Written):
@@ -22,8 +26,8 @@ class DataSpec(Written):
 class ZeroFractions(Written):
     """Zero fractions of one layer of a shape-only network."""
 
-    ifmap: float | None = Field(default=None, ge=0, le=1)
-    ofmap: float | None = Field(default=None, ge=0, le=1)
+    ifmap: Fraction | None = None
+    ofmap: Fraction | None = None
 
 
 class WorkloadSpec(Written):
@@ -33,9 +37,9 @@ class WorkloadSpec(Written):
     fold_input_norm: bool = False
     data: DataSpec | None = None
     calibration: DataSpec | None = None
-    batch: int = Field(default=1, gt=0)
+    batch: int = Field(default=1, gt=0, le=MAX_BATCH)
     timed_images: int | Literal["all"] = "all"
-    zero_fractions: dict[str, float | ZeroFractions] = Field(default_factory=dict)
+    zero_fractions: dict[str, Fraction | ZeroFractions] = Field(default_factory=dict)
     max_memory_MB: int = Field(default=1000, gt=0)
 
     @property

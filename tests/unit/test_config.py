@@ -69,6 +69,34 @@ BAD = {
     "unknown machine": ("  memory:", "  assign: {default: npx}\n  memory:", ["study:10", "did you mean 'npu'"]),
     "repeated key": ("name: tiny", "name: tiny\nname: again", ["study:3", "twice", "line 2"]),
     "wrong schema": ("schema: 1", "schema: 2", ["study:1", "schema", "1", "got 2"]),
+    "a preset that is a list": ("preset: chip-jssc17", "preset: [chip-jssc17]", ["study:9", "npu.preset", "unknown"]),
+    "a format that is a mapping": (
+        "chip-jssc17}",
+        "chip-jssc17, format: {a: 1}}",
+        ["study:9", "npu.format", "fixed16"],
+    ),
+    "a bool for a size": ("chip-jssc17}", "chip-jssc17, pe_rows: yes}", ["study:9", "npu.pe_rows", "integer", "True"]),
+    "a size beyond 32 bit": (
+        "chip-jssc17}",
+        "chip-jssc17, pe_rows: 3000000000}",
+        ["npu.pe_rows", "less than", "3000000000"],
+    ),
+    "no end to the clock": ("chip-jssc17}", "chip-jssc17, clock_MHz: .inf}", ["npu.clock_MHz", "finite", "inf"]),
+    "no end to idle power": ("chip-jssc17}", "chip-jssc17, idle_power_mW: .inf}", ["npu.idle_power_mW", "finite"]),
+    "a negative shift": ("chip-jssc17}", "chip-jssc17, product_shift: {conv1: -1}}", ["npu.product_shift.conv1", "-1"]),
+    "a huge batch": ("batch: 2", "batch: 10000000", ["study:6", "workload.batch", "less than", "10000000"]),
+    "more zeros than all": ("batch: 2", "batch: 2\n  zero_fractions: {conv1: 1.5}", ["zero_fractions.conv1", "1.5"]),
+    "fewer zeros than none": ("batch: 2", "batch: 2\n  zero_fractions: {conv1: -1}", ["zero_fractions.conv1", "-1"]),
+    "zeros that are no number": (
+        "batch: 2",
+        "batch: 2\n  zero_fractions: {conv1: .nan}",
+        ["zero_fractions.conv1", "nan"],
+    ),
+    "unknown zeros": (
+        "batch: 2",
+        "batch: 2\n  zero_fractions: {conv1: {ifmp: 0}}",
+        ["zero_fractions.conv1: unknown", "'ifmap'"],
+    ),
     "a name that is a path": ("name: tiny", "name: ../tiny", ["study:2", "name", "../tiny"]),
 }
 

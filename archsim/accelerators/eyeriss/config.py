@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from archsim.accelerators.base import AcceleratorConfig
 
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, le=2**31 - 1, strict=True)]
+Shift = Annotated[int, Field(ge=0, le=31, strict=True)]
+Area = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Objective = Literal["edp", "energy", "latency", "dram"]
 WORD_BITS = 16
 WORD_BYTES = 2
@@ -50,7 +52,7 @@ class EyerissConfig(AcceleratorConfig):
         default="serial", description="filter load and first ifmap window of a pass one after the other or at once"
     )
     psum_mode: Literal["wide", "chip16"] = "wide"
-    product_shift: int | dict[str, int] = Field(
+    product_shift: Shift | dict[str, Shift] = Field(
         default=0, description="chip16: right shift of a product before it is added; one number or layer -> number"
     )
     overflow: Literal["error", "wrap", "saturate"] = "error"
@@ -70,8 +72,8 @@ class EyerissConfig(AcceleratorConfig):
         default=0.0, ge=0, allow_inf_nan=False, description="on top of the price table, charged while the machine runs"
     )
     clock_and_leakage_fit: str = Field(default="", description="what clock_and_leakage_mW was fitted on")
-    pe_area_mm2: float | None = Field(default=None, description="all PEs")
-    global_buffer_area_mm2: float | None = None
+    pe_area_mm2: Area | None = Field(default=None, description="all PEs")
+    global_buffer_area_mm2: Area | None = None
     source: str = Field(default="given in the study", description="where the values come from")
     assumed: tuple[str, ...] = Field(default=(), description="fields without a source")
 
