@@ -6,7 +6,33 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from archsim.errors import WorkloadError
+from archsim.workload.onnx_import import import_onnx
+
+CASES = []
+"""Graphs of `onnx_cases.py` as pytest parameters: shape, kinds of layers, options of the builder, build function."""
+
+
+def case(shape, *kinds, **options):
+    """Register a graph; `kinds` are the layer types the import must give, in order."""
+
+    def register(build):
+        CASES.append(pytest.param(shape, kinds, options, build, id=build.__name__))
+        return build
+
+    return register
+
+
+def message(path):
+    """Return the one line an import that must fail says about `path`."""
+    with pytest.raises(WorkloadError) as caught:
+        import_onnx(path)
+    text = str(caught.value)
+    assert "\n" not in text and text.startswith(f"{path.name}: ")
+    return text
 
 
 class Builder:
