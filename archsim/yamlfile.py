@@ -147,7 +147,7 @@ def validate(model: type[M], data: Any, source: YamlFile, at: KeyPath = ()) -> M
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
+        problems = _told(error.errors(include_url=False), data)
         # A misspelt key often is what is missing elsewhere: name it first.
         first = min(problems, key=lambda p: (p["type"] != "extra_forbidden", source.line((*at, *p["loc"])) or 0))
         path, message = _explain(model, first)
@@ -157,18 +157,44 @@ def validate(model: type[M], data: Any, source: YamlFile, at: KeyPath = ()) -> M
         raise StudyError(message + more, file=source.file, line=line, field=field_name) from None
 
 
+def _told(problems: Sequence[Mapping[str, Any]], data: Any) -> list[dict[str, Any]]:
+    """Return the problems worth telling, with paths of the data.
+
+    pydantic reports every branch of a union, with its tag in the path; the branch that got deepest was meant.
+    """
+    found = [{**problem, "loc": _data_path(data, problem)} for problem in problems]
+    return [
+        one
+        for one in found
+        if not any(len(other["loc"]) > len(one["loc"]) and _starts(other["loc"], one["loc"]) for other in found)
+    ]
+
+
+def _starts(path: KeyPath, start: KeyPath) -> bool:
+    return path[: len(start)] == start
+
+
+def _data_path(data: Any, problem: Mapping[str, Any]) -> KeyPath:
+    """Return the path of a problem in the data, a missing field included."""
+    kept: list[str | int] = []
+    for part in problem["loc"]:
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data))
+        if inside:
+            data = data[part]
+            kept.append(part)
+    return (*kept, problem["loc"][-1]) if problem["type"] == "missing" else tuple(kept)
+
+
 def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[KeyPath, str]:
-    """Return the path and the message of one pydantic error."""
-    path: KeyPath = tuple(problem["loc"])
-    got = problem["input"]
+    """Return the path and the message of one problem."""
+    path: KeyPath = problem["loc"]
     if problem["type"] == "extra_forbidden":
         allowed = _fields(_model_at(model, path[:-1]))
-        return _data_path(model, path[:-1]), f"unknown field {path[-1]!r}{did_you_mean(str(path[-1]), allowed)}"
+        return path[:-1], f"unknown field {path[-1]!r}{did_you_mean(str(path[-1]), allowed)}"
     if problem["type"] == "missing":
         return path[:-1], f"needs the field {path[-1]!r}"
-    known = _data_path(model, path)
     rule = str(problem["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
-    return known, f"must be {rule}, got {got!r}"
+    return path, f"must be {rule}, got {problem['input']!r}"
 
 
 def _fields(model: type[BaseModel] | None) -> list[str]:
@@ -177,7 +203,7 @@ def _fields(model: type[BaseModel] | None) -> list[str]:
 
 
 def _step(annotation: Any, part: str | int) -> Any:
-    """Return the annotation one path step below `annotation`, or None if `part` is a union tag."""
+    """Return the annotation one path step below `annotation`, or None if there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, info in annotation.model_fields.items():
             if part in (name, info.alias):
@@ -194,25 +220,10 @@ def _step(annotation: Any, part: str | int) -> Any:
     return None
 
 
-def _walk_path(model: type[BaseModel], path: Sequence[str | int]) -> tuple[Any, KeyPath]:
-    """Return the annotation at `path` and the path without pydantic's union tags."""
-    annotation: Any = model
-    kept: list[str | int] = []
-    for part in path:
-        below = _step(annotation, part)
-        if below is not None:
-            annotation = below
-            kept.append(part)
-    return annotation, tuple(kept)
-
-
-def _model_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
+def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
     """Return the pydantic model whose fields `path` lists, looking inside unions."""
-    annotation, _ = _walk_path(model, path)
+    annotation: Any = model
+    for part in path:
+        annotation = _step(annotation, part)
     choices = [annotation, *typing.get_args(annotation)]
     return next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)
-
-
-def _data_path(model: type[BaseModel], path: Sequence[str | int]) -> KeyPath:
-    """Return `path` without the tags pydantic adds for the branches of a union."""
-    return _walk_path(model, path)[1]
