@@ -199,7 +199,11 @@ def _progress(name: str, *, show: bool) -> Iterator[Progress | None]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
+    from archsim.kernels._jit import compiled_before
+
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        if not compiled_before():
+            bars.console.print("compiling kernels (once)", highlight=False)
         tasks: dict[str, Any] = {}
 
         def advance(text: str, done: int, total: int) -> None:

@@ -41,6 +41,12 @@ def cache_folder() -> Path:
 
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
 
+
+def compiled_before() -> bool:
+    """Return whether the compile cache in force holds any kernel; the first run of a machine takes half a minute."""
+    return any(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbi"))
+
+
 import numba  # noqa: E402  (reads NUMBA_CACHE_DIR when imported)
 
 

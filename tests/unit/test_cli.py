@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from archsim.assets import find
+from archsim.cli import _progress
 from tests.bad_inputs import CASES, BadInput, archsim, called, complaint, in_this_process, prepare
 
 SMALL = ["--set", "workload.data.images=8", "--set", "workload.timed_images=2"]
@@ -55,6 +57,20 @@ def test_what_is_listed_is_found_from_anywhere(tmp_path: Path, monkeypatch: pyte
     names = [row["name"] for kind in ("networks", "studies") for row in known[kind]]
     assert {"digits_cnn.onnx", "alexnet.yaml", "quickstart.yaml"} <= set(names)
     assert all(find(name).is_file() for name in names)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_first_run_says_that_it_compiles(compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    if compiled:
+        (tmp_path / "conv").mkdir()
+        (tmp_path / "conv" / "kernel.nbi").touch()
+    with _progress("study", show=True) as advance:
+        assert advance is not None
+    assert ("compiling kernels (once)" in terminal.getvalue()) is not compiled
 
 
 def test_resolved_writes_nothing(tmp_path: Path) -> None:
