@@ -40,17 +40,33 @@ def find(name: str, beside: Path | None = None) -> Path:
     """
     path = Path(name).expanduser()
     if path.is_absolute():
-        if path.is_file():
+        if is_file(path):
             return path
         raise AssetError(f"file not found: {name}")
     folders = search_folders(beside)
     for folder in folders:
-        if (folder / path).is_file():
+        if is_file(folder / path):
             return folder / path
-    known = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.suffix == path.suffix}
+    known = {p.name for folder in folders for p in _listed(folder) if p.suffix == path.suffix}
     hint = did_you_mean(name, known) if known else ""
     looked = ", ".join(_short(folder) for folder in folders)
     raise AssetError(f"file not found: {name}{hint}; looked in: {looked}")
+
+
+def is_file(path: Path) -> bool:
+    """Return True for a file; a name too long for one, or a folder that may not be entered, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what lies in a folder; nothing if it is none or may not be read."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _short(folder: Path) -> str:

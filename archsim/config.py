@@ -6,12 +6,13 @@ import csv
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from archsim import assets
 from archsim.accelerators.base import Accelerator, AcceleratorConfig, accelerator_class
@@ -50,7 +51,7 @@ class StudySpec(Written):
     platform: PlatformSpec
     compare_to: CompareSpec | None = None
     knobs: dict[str, dict[str, int | list[int]]] = Field(default_factory=dict)
-    levels: dict[str, dict[str, str | list[dict[str, Any]]]] = Field(default_factory=dict)
+    levels: dict[str, dict[str, str | list[dict[str, int | FiniteFloat]]]] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0)
 
 
@@ -168,7 +169,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     Raises: StudyError with file, line, field, rule, value and allowed values.
     """
     given = Path(path)
-    found = given if given.is_file() else assets.find(str(path))
+    found = given if assets.is_file(given) else assets.find(str(path))
     source = read_yaml(found)
     return resolve_study(_override(source, overrides), found.parent)
 
@@ -319,6 +320,8 @@ def _setting(spec: StudySpec, source: YamlFile, folder: Path) -> dict[str, Layer
         for layer, rows in by_layer.items():
             with source.errors_at(("levels", knob, layer)):
                 table = tuple(_read_levels(rows, folder) if isinstance(rows, str) else rows)
+                if not all(isinstance(row.get("level"), int) and row["level"] > 0 for row in table):
+                    raise StudyError("every row needs a column 'level' with an integer above 0 (level 0 is exact)")
             tables.setdefault(layer, {})[knob] = table
     return {
         layer: LayerSetting(
@@ -335,23 +338,27 @@ def _setting(spec: StudySpec, source: YamlFile, folder: Path) -> dict[str, Layer
 def _read_levels(name: str, folder: Path) -> list[dict[str, Any]]:
     """Read a levels table from CSV; numbers become int or float."""
     path = assets.find(name, folder)
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream, restkey="cells beyond the header"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise StudyError(f"{path.name} is not a readable CSV file: {error}") from error
     return [
         {key: _number(value, f"{path.name}:{line}: {key}") for key, value in row.items()}
         for line, row in enumerate(rows, 2)
     ]
 
 
-def _number(text: str | None, where: str) -> int | float:
+def _number(text: str | list[str] | None, where: str) -> int | float:
     """Parse one cell of a levels table."""
-    try:
-        return int(text or "")
-    except ValueError:
+    for kind in (int, float):
         try:
-            return float(text or "")
-        except ValueError:
-            raise StudyError(f"{where}: must be a number, got {text!r}") from None
+            number = kind(text)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(number):
+            return number
+    raise StudyError(f"{where}: must be a number, got {text!r}")
 
 
 def check_layer_names(study: Study, network: Network) -> None:

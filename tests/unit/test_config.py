@@ -186,3 +186,33 @@ def test_levels_come_inline_or_from_csv(tmp_path) -> None:
     (tmp_path / "rows.csv").write_text("filter,level,th,n\n0,1,minus,4\n")
     with pytest.raises(StudyError, match=r"rows.csv:2: th: must be a number, got 'minus'"):
         study_from_text(GOOD + tail, tmp_path)
+
+
+LEVELS = {
+    "not a number": ("filter,level,th\n0,1,nan\n", r"rows.csv:2: th: must be a number, got 'nan'"),
+    "a missing cell": ("filter,level,th\n0,1\n", r"rows.csv:2: th: must be a number, got None"),
+    "a cell too many": ("filter,level,th\n0,1,2,3\n", r"rows.csv:2: cells beyond the header"),
+    "no level": ("filter,th\n0,1\n", "needs a column 'level'"),
+    "a level for exact": ("filter,level\n0,0\n", "above 0"),
+    "not text": (b"\xff\xfe\x00", "not a readable CSV"),
+}
+
+
+@pytest.mark.parametrize("case", LEVELS)
+def test_levels_that_are_no_table(case: str, tmp_path) -> None:
+    content, expected = LEVELS[case]
+    (tmp_path / "rows.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(StudyError, match=expected):
+        study_from_text(GOOD + "levels: {speculation: {conv2: rows.csv}}\n", tmp_path)
+
+
+@pytest.mark.parametrize("row", ["{level: 1, th: .nan}", "{level: 1, th: 2020-01-01}", "{th: 1}", "{level: true}"])
+def test_inline_levels_hold_finite_numbers(row: str) -> None:
+    with pytest.raises(StudyError, match=r"levels\.speculation\.conv2"):
+        study_from_text(GOOD + f"levels: {{speculation: {{conv2: [{row}]}}}}\n")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", ""])
+def test_impossible_file_names_are_not_found(name: str) -> None:
+    with pytest.raises(ArchsimError, match="not found"):
+        load_study(name)
