@@ -55,14 +55,14 @@ def njit(function: F, /) -> F: ...
 
 
 @overload
-def njit(*, cache: bool = ..., parallel: bool = ..., inline: Inline = ...) -> Callable[[F], F]: ...
+def njit(*, inline: Inline) -> Callable[[F], F]: ...
 
 
-def njit(function: Any = None, /, *, cache: bool = True, parallel: bool = False, inline: Inline = "never") -> Any:
+def njit(function: Any = None, /, *, inline: Inline = "never") -> Any:
     """Compile a kernel: no Python objects, no GIL while it runs (image blocks may run in threads), no `fastmath`.
 
     A kernel calls only kernels of its own file and writes into arrays its caller made. `inline="always"` is for short
     steps of an inner loop: every array handed to a call costs two atomic reference counts, about 12 ns.
     """
-    wrap = cast(Callable[[Any], Any], numba.njit(cache=cache, parallel=parallel, inline=inline, nogil=True))
+    wrap = cast(Callable[[Any], Any], numba.njit(cache=True, inline=inline, nogil=True))
     return wrap if function is None else wrap(function)

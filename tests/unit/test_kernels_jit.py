@@ -49,7 +49,7 @@ def test_both_forms_of_the_decorator_compile():
     def double(value: int) -> int:
         return 2 * value
 
-    @njit(cache=False)
+    @njit(inline="always")
     def triple(value: int) -> int:
         return 3 * value
 
