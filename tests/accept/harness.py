@@ -19,7 +19,7 @@ import pytest
 
 from tests.accept import report
 
-SOURCES = ("archsim", "configs", "workloads")
+SOURCES = ("archsim", "benchmarks", "configs", "tests", "workloads", "Makefile", "pyproject.toml")
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,13 @@ class Store:
         return line if line is not None and line.key == key and line.ok is not None else None
 
 
-def source_key(root: Path, test_file: Path) -> str:
-    """Return a hash over what a figure depends on: package, configs, workloads and the test itself."""
+def source_key(root: Path) -> str:
+    """Return a hash over what a figure depends on: package, studies, networks, tests and how they are run."""
     digest = hashlib.sha256()
-    files = [path for name in SOURCES for path in (root / name).rglob("*") if path.is_file()]
-    for path in [*sorted(path for path in files if path.suffix not in (".pyc", ".md")), test_file]:
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for top in (root / name for name in SOURCES):
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and path.suffix not in (".pyc", ".md"):
+                digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
@@ -85,7 +86,7 @@ def accept(request: pytest.FixtureRequest) -> Callable[[str, bool], None]:
     root = request.config.rootpath
 
     def record(figure: str, ok: bool) -> None:
-        Store(root).write(Line(line_id, figure, bool(ok), _today(), source_key(root, request.path)))
+        Store(root).write(Line(line_id, figure, bool(ok), _today(), source_key(root)))
         assert ok, f"{line_id}: {figure}"
 
     return record
@@ -98,7 +99,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if line_id is None:
         return None
     root = pyfuncitem.config.rootpath
-    line = Store(root).finished(line_id, source_key(root, pyfuncitem.path))
+    line = Store(root).finished(line_id, source_key(root))
     if line is None:
         return None
     if not line.ok:
@@ -113,7 +114,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     line_id = _line_id(item)
     if line_id is not None and call.excinfo is not None:
         root = item.config.rootpath
-        store, key = Store(root), source_key(root, item.path)
+        store, key = Store(root), source_key(root)
         if store.finished(line_id, key) is None:
             said = str(call.excinfo.value).replace(f"{root}/", "")  # the page names no folder of this machine
             reason = said.strip().splitlines() or ["no message"]
