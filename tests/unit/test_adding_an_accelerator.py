@@ -15,21 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r'```\w+ title="([^"]+)"\n(.*?)```', re.DOTALL)
 
 WITH_EXAMPLE = """
-import sys
-import archsim.accelerators
+import json, sys
+import archsim, archsim.accelerators, pytest
 archsim.accelerators.__path__.append(sys.argv[1] + "/archsim/accelerators")
-"""
-CONTRACT = """
-import pytest
+result = archsim.simulate(archsim.load_study(sys.argv[1] + "/grid.yaml"))
+print(json.dumps(result.to_dict()))
 sys.exit(pytest.main(["-q", "-rs", "-p", "no:cacheprovider", "tests/contract", "-k", "grid"]))
 """
-STUDY = """
-import json
-import archsim
-study = archsim.load_study(sys.argv[1] + "/grid.yaml")
-result = archsim.simulate(study)
-print(json.dumps(result.to_dict()))
-"""
+"""Simulates the study of the page, then holds the machine to the contract: one process, which is what takes time."""
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +36,14 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run(code: str, example: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-c", WITH_EXAMPLE + code, str(example)]
+@pytest.fixture(scope="module")
+def done(example: Path) -> subprocess.CompletedProcess[str]:
+    """A process in which the example is a package of archsim: the result as JSON, then what pytest prints."""
+    command = [sys.executable, "-W", "error", "-c", WITH_EXAMPLE, str(example)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ, timeout=300)
 
 
-def test_example_keeps_the_contract(example: Path) -> None:
-    done = _run(CONTRACT, example)
+def test_example_keeps_the_contract(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     counted = re.search(r"(\d+) passed", done.stdout)
     assert counted and int(counted.group(1)) > 100
@@ -57,10 +51,9 @@ def test_example_keeps_the_contract(example: Path) -> None:
     assert all("grid needs tensors" in line for line in skipped), skipped  # it has no `expect`; all layers are mapped
 
 
-def test_example_study_runs(example: Path) -> None:
-    done = _run(STUDY, example)
+def test_example_study_runs(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = json.loads(done.stdout.splitlines()[0])
     by_name = {layer["name"]: layer for layer in result["layers"]}
     assert by_name["conv2"]["macs_done"] * 4 == by_name["conv2"]["macs_dense"] * 3  # stop: 1 leaves out a quarter
     assert by_name["conv1"]["macs_done"] == by_name["conv1"]["macs_dense"] > 0
