@@ -86,21 +86,14 @@ class Fixed(NumberFormat):
         return np.ldexp(np.asarray(codes, np.float64), -scale.fraction_bits)
 
 
-@dataclass(frozen=True)
-class Float32(NumberFormat):
-    """fp32 as imported; no scale."""
+class Floating(NumberFormat):
+    """A format whose codes are the values, float32, and need no scale."""
 
-    bits: int = 32
-    name: str = "fp32"
     integer = False
 
     def scale_of(self, low: float, high: float) -> Scale:
         """No scale."""
         return Scale()
-
-    def encode(self, values: Array, scale: Scale) -> Array:
-        """Values as float32."""
-        return np.asarray(values, np.float32)
 
     def decode(self, codes: Array, scale: Scale) -> Array:
         """The codes are the values."""
@@ -108,16 +101,23 @@ class Float32(NumberFormat):
 
 
 @dataclass(frozen=True)
-class Bfloat16(NumberFormat):
+class Float32(Floating):
+    """fp32 as imported."""
+
+    bits: int = 32
+    name: str = "fp32"
+
+    def encode(self, values: Array, scale: Scale) -> Array:
+        """Values as float32."""
+        return np.asarray(values, np.float32)
+
+
+@dataclass(frozen=True)
+class Bfloat16(Floating):
     """bfloat16: float32 arrays whose low 16 bits are zero, rounded to nearest even on storing."""
 
     bits: int = 16
     name: str = "bfloat16"
-    integer = False
-
-    def scale_of(self, low: float, high: float) -> Scale:
-        """No scale."""
-        return Scale()
 
     def encode(self, values: Array, scale: Scale) -> Array:
         """Round to nearest even at bit 16; NaN stays NaN."""
@@ -125,10 +125,6 @@ class Bfloat16(NumberFormat):
         bits = floats.view(np.uint32)
         rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
         return np.where(np.isnan(floats), floats, rounded.view(np.float32))
-
-    def decode(self, codes: Array, scale: Scale) -> Array:
-        """The codes are the values."""
-        return codes
 
 
 @dataclass(frozen=True)
