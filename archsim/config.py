@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,7 @@ from pydantic import Field, FiniteFloat
 from archsim import assets
 from archsim.accelerators.base import Accelerator, AcceleratorConfig, accelerator_class
 from archsim.accelerators.vector_unit import VECTOR_UNIT_PRESETS, VectorUnitConfig
-from archsim.approx import Knob, LayerSetting, Level, LevelTable
+from archsim.approx import Knob, LayerSetting, Level, LevelTable, read_levels
 from archsim.errors import StudyError, did_you_mean
 from archsim.memory.base import Memory, MemoryConfig, memory_class
 from archsim.workload.formats import NumberFormat
@@ -319,7 +317,7 @@ def _setting(spec: StudySpec, source: YamlFile, folder: Path) -> dict[str, Layer
     for knob, by_layer in spec.levels.items():
         for layer, rows in by_layer.items():
             with source.errors_at(("levels", knob, layer)):
-                table = tuple(_read_levels(rows, folder) if isinstance(rows, str) else rows)
+                table = tuple(read_levels(assets.find(rows, folder)) if isinstance(rows, str) else rows)
                 if not all(isinstance(row.get("level"), int) and row["level"] > 0 for row in table):
                     raise StudyError("every row needs a column 'level' with an integer above 0 (level 0 is exact)")
             tables.setdefault(layer, {})[knob] = table
@@ -333,32 +331,6 @@ def _setting(spec: StudySpec, source: YamlFile, folder: Path) -> dict[str, Layer
         )
         for layer in [*spec.knobs, *(name for name in tables if name not in spec.knobs)]
     }
-
-
-def _read_levels(name: str, folder: Path) -> list[dict[str, Any]]:
-    """Read a levels table from CSV; numbers become int or float."""
-    path = assets.find(name, folder)
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream, restkey="cells beyond the header"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise StudyError(f"{path.name} is not a readable CSV file: {error}") from error
-    return [
-        {key: _number(value, f"{path.name}:{line}: {key}") for key, value in row.items()}
-        for line, row in enumerate(rows, 2)
-    ]
-
-
-def _number(text: str | list[str] | None, where: str) -> int | float:
-    """Parse one cell of a levels table."""
-    for kind in (int, float):
-        try:
-            number = kind(text)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            continue
-        if math.isfinite(number):
-            return number
-    raise StudyError(f"{where}: must be a number, got {text!r}")
 
 
 def check_layer_names(study: Study, network: Network) -> None:
