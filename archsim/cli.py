@@ -31,9 +31,13 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     try:
         app()
-    except ArchsimError as error:
+    except (ArchsimError, OSError) as error:
         print(f"archsim: {error}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
+    except SystemExit as leave:
+        if leave.code == EXIT_INTERRUPTED:
+            print("archsim: interrupted", file=sys.stderr)
+        raise
 
 
 @app.command()

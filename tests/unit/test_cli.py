@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -103,3 +104,14 @@ def test_ctrl_c_leaves_within_a_second(tmp_path: Path) -> None:
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_before_the_simulation_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archsim.config.load_study", mock.Mock(side_effect=KeyboardInterrupt))
+    assert in_this_process(["run", "quickstart.yaml"], tmp_path) == (130, "archsim: interrupted\n")
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = mock.Mock(side_effect=OSError(28, "No space left on device"))
+    monkeypatch.setattr("archsim.report.catalogue.catalogue", full)
+    assert in_this_process(["list"], tmp_path) == (2, "archsim: [Errno 28] No space left on device\n")
