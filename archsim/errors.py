@@ -32,7 +32,19 @@ class MappingError(ArchsimError):
 
 
 class AccumulatorOverflowError(ArchsimError):
-    """A partial sum left the modelled accumulator; the message names layer, image and width."""
+    """A partial sum left the modelled accumulator; the message names layer, image and width.
+
+    `image` counts within the images computed at once; None if it is the parameters that do not fit.
+    """
+
+    def __init__(self, layer: str, reason: str, image: int | None = None) -> None:
+        self.layer, self.reason, self.image = layer, reason, image
+        where = "" if image is None else f", image {image}"
+        super().__init__(f"layer {layer!r}{where}: {reason}")
+
+    def shifted(self, first: int) -> AccumulatorOverflowError:
+        """Return the error of a block that starts at image `first` of the study."""
+        return AccumulatorOverflowError(self.layer, self.reason, None if self.image is None else self.image + first)
 
 
 class PricingError(ArchsimError):

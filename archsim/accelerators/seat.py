@@ -9,6 +9,7 @@ import numpy as np
 
 from archsim.accelerators.base import Accelerator, Activity, Placement, Plan, Stored
 from archsim.approx import LayerSetting
+from archsim.errors import AccumulatorOverflowError
 from archsim.memory.base import Memory, Region
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array
@@ -45,7 +46,10 @@ class Seat:
         """Run images that read the same weights."""
         stored = self._read_weights(first // self.plan.batch)
         draws = partial(_draw, self.seed, self.machine_name, self.layer.name, first)
-        return self.machine.execute(self.layer, self.plan, x, stored, self.setting, draws)
+        try:
+            return self.machine.execute(self.layer, self.plan, x, stored, self.setting, draws)
+        except AccumulatorOverflowError as error:
+            raise error.shifted(first) from None
 
     def _level(self, region: Region) -> int:
         """Return the memory's level for one region; what stays on chip is never perturbed."""

@@ -80,5 +80,5 @@ def _accumulator_codes(name: str, bias: FloatArray, fraction_bits: int) -> Array
     codes = np.rint(np.ldexp(bias.astype(np.float64), fraction_bits))
     if np.abs(codes).max() >= _INT64_LIMIT:
         value = f"{float(np.abs(bias).max())!r} with {fraction_bits} fraction bits"
-        raise AccumulatorOverflowError(f"layer {name!r}: a bias of {value} leaves a 64-bit accumulator")
+        raise AccumulatorOverflowError(name, f"a bias of {value} leaves a 64-bit accumulator")
     return codes.astype(np.int64)

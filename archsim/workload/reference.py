@@ -106,11 +106,11 @@ def _stepwise(layer: MachineLayer, x: Array, params: LayerParams, accumulation: 
         maps, weights, bias, *_geometry(layer), order, accumulation.bits, overflow, accumulation.product_shift
     )
     if events and overflow == "error":
-        raise AccumulatorOverflowError(
-            f"layer {layer.name!r}, image {image} of the block: a partial sum of magnitude {largest} leaves the "
-            f"{accumulation.bits}-bit accumulator (largest {(1 << (accumulation.bits - 1)) - 1}); "
-            "widen it or set overflow: wrap | saturate"
+        reason = (
+            f"a partial sum of magnitude {largest} leaves the {accumulation.bits}-bit accumulator (largest "
+            f"{(1 << (accumulation.bits - 1)) - 1}); widen it or set overflow: wrap | saturate"
         )
+        raise AccumulatorOverflowError(layer.name, reason, image)
     return acc.reshape(len(x), *acc.shape[1 : x.ndim]), events
 
 
