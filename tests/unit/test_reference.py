@@ -180,7 +180,7 @@ def test_an_overflow_that_is_an_error_names_layer_image_and_both_numbers():
     params = LayerParams(**{**params.__dict__, "bias": params.bias // 64})
     _, events = stepwise(layer, x, params, Accumulation(31, "error"))
     assert events[0] == 0 < events[1]
-    with pytest.raises(AccumulatorOverflowError, match=r"'conv1', image 1 .*magnitude \d{10} .*31-bit.*1073741823"):
+    with pytest.raises(AccumulatorOverflowError, match=r"'conv1', image 1: .*magnitude \d{10} .*31-bit.*1073741823"):
         reference(layer, x, params, Accumulation(31))
     with pytest.raises(AccumulatorOverflowError, match="'fc', image 0"):
         fc = Linear(name="fc", inputs=("x",), output="y", C=9, M=5)
