@@ -176,6 +176,7 @@ def _facts(result: Mapping[str, Any]) -> Text:
             f"accuracy   top-1 {100 * a['top1']:.2f} % (fp32 {100 * a['top1_fp32']:.2f} %), "
             f"top-5 {100 * a['top5']:.2f} % (fp32 {100 * a['top5_fp32']:.2f} %) on {a['images']} images"
         )
+    lines += _range_lines(result["layers"])
     power = energy_pJ_to_power_mW(totals["energy_pJ"], totals["latency_us"])
     per_mac = f"{totals['energy_pJ'] / totals['macs_done']:.3g} pJ/MAC, " if totals["macs_done"] else ""
     lines.append(f"energy     {per_mac}mean power {power:.4g} mW, memory included")
@@ -194,6 +195,15 @@ def _facts(result: Mapping[str, Any]) -> Text:
     lines.append("           prices without a mark have a source, * is assumed, + calibrated; all in result.json")
     lines += [f"note       {note}" for note in provenance["notes"]]
     return Text("\n".join(lines))
+
+
+def _range_lines(layers: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what left the range of its format or accumulator, layer by layer; nothing if all stayed within."""
+    lines = []
+    for head, metric in (("saturated", "saturated_words"), ("overflows", "overflow_events")):
+        told = [f"{layer['name']} {n}" for layer in layers if (n := layer["metrics"].get(metric))]
+        lines += _wrapped(head, told) if told else []
+    return lines
 
 
 def _price_texts(prices: Iterable[Mapping[str, Any]]) -> list[str]:
