@@ -200,9 +200,7 @@ def sum_parts(
         counts.merge(part.timed.memory_counts, part.times)
     cycles = sum(part.timed.cycles * part.times for part in parts)
     latency_us = cycles_to_us(cycles, clock_MHz)
-    energy = account(counts, prices)
-    if idle_power_mW:
-        energy["idle.others"] = power_mW_to_energy_pJ(idle_power_mW, latency_us)
+    energy = with_idle(account(counts, prices), idle_power_mW, latency_us)
     return LayerResult(
         name=layer.name,
         type=type(layer).__name__,
@@ -216,6 +214,12 @@ def sum_parts(
         energy_pJ=energy,
         metrics={**merge_metrics(parts), **told},
     )
+
+
+def with_idle(energy_pJ: dict[str, float], idle_power_mW: float, latency_us: float) -> dict[str, float]:
+    """Return the energy of a layer with what the platform's other machines spend while it runs, if anything."""
+    idle_pJ = power_mW_to_energy_pJ(idle_power_mW, latency_us)
+    return {**energy_pJ, "idle.others": idle_pJ} if idle_pJ else energy_pJ
 
 
 def _binding(parts: list[BatchPart]) -> str:

@@ -36,6 +36,7 @@ from archsim.result import (
     ratios,
     sum_parts,
     sum_totals,
+    with_idle,
 )
 from archsim.sim import Timeline
 from archsim.threads import limited_threads, map_blocks
@@ -265,21 +266,24 @@ class Session:
         name = self.where[layer.name]
         activities = Counter(trail.activities[layer.name][:batches])
         parts = [BatchPart(self._time(seat, one), one.macs_done, dict(one.metrics), n) for one, n in activities.items()]
-        idle_mW = sum(m.config.idle_power_mW for other, m in self.study.machines.items() if other != name)
         told = {
             "mapping": seat.plan.describe(),
             "saturated_words": trail.saturated_words[layer.name],
             "overflow_events": trail.overflow_events[layer.name],
         }
         prices = (seat.machine.prices, self.memory.prices)
-        return sum_parts(layer, name, seat.machine.config.clock_MHz, parts, prices, told, idle_mW)
+        return sum_parts(layer, name, seat.machine.config.clock_MHz, parts, prices, told, self._idle_mW(name))
+
+    def _idle_mW(self, busy: str) -> float:
+        """Return the power of the machines that idle while `busy` runs."""
+        return sum(spec.config.idle_power_mW for name, spec in self.study.machines.items() if name != busy)
 
     def _vector_result(self, name: str, kind: str, counts: Counts, metrics: Mapping[str, Any]) -> LayerResult:
         """Return what the vector unit spends on one layer or on the format conversions in front of one."""
         unit = self.study.vector_unit
         cycles = vector_cycles(counts, unit)
         latency_us = cycles_to_us(cycles, unit.clock_MHz) if cycles else 0.0
-        energy = account(counts, self.vector_prices)
+        energy = with_idle(account(counts, self.vector_prices), self._idle_mW(VECTOR_UNIT), latency_us)
         return LayerResult(
             name, kind, VECTOR_UNIT, cycles, latency_us, 0, 0, "vector_unit", dict(counts), energy, metrics
         )

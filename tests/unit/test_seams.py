@@ -84,6 +84,16 @@ def test_machine_and_baseline_are_compared() -> None:
     assert result.compare_to.ratios["latency"] == pytest.approx(other.totals.latency_us / result.totals.latency_us)
 
 
+def test_idle_machines_are_charged_while_the_vector_unit_runs() -> None:
+    timed = ("  assign:", "  vector_unit: {elements_per_cycle: 4, clock_MHz: 100}\n  assign:")
+    idle = run((("preset: small", "preset: small, idle_power_mW: 5"), timed))
+    unit = idle.totals.by_accelerator["vector_unit"]
+    assert unit.latency_us > 0
+    charged = [one.energy_pJ.get("idle.others", 0.0) for one in idle.layers]
+    assert sum(charged) == pytest.approx(5 * 1000 * unit.latency_us)
+    assert unit.energy_pJ - run((timed,)).totals.by_accelerator["vector_unit"].energy_pJ == pytest.approx(sum(charged))
+
+
 def test_idle_machine_is_charged_for_the_others_latency() -> None:
     name = first_conv()
     assign = ("default: small", f"{name}: large, default: small")
