@@ -22,6 +22,11 @@ _HOME = {
 __all__ = ["RunResult", "Study", "__version__", "load_study", "simulate", "study_from_text"]
 
 
+def __dir__() -> list[str]:
+    """Return the public names, loaded or not."""
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Load the public names when first used, so that importing archsim costs nothing."""
     if name in _HOME:

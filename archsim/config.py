@@ -148,8 +148,10 @@ class Study:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def replace(self, **changes: Any) -> Study:
-        """Return a copy with some fields changed (for the Python API, tuners and sweeps)."""
-        return dataclasses.replace(self, **changes)
+        """Return a copy with some fields changed (for the Python API, tuners and sweeps). Raises: StudyError."""
+        changed = dataclasses.replace(self, **changes)
+        _check_workload(changed.workload, changed.source)
+        return changed
 
 
 def _levels_dict(setting: Mapping[str, LayerSetting]) -> dict[str, dict[str, list[dict[str, Any]]]]:

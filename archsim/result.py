@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +99,7 @@ class Comparison:
     ratios: Mapping[str, float | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunResult:
     """Everything `archsim run` found out; `to_dict()` is `result.json`."""
 
@@ -125,7 +125,11 @@ class RunResult:
         layers = pd.DataFrame(layer_rows(self.layers))
         return {"layers": layers, "energy": pd.DataFrame(energy_rows(self.layers))}
 
-    def __rich_repr__(self) -> Any:
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
         yield "study", self.study.get("name")
         yield "latency_us", self.totals.latency_us
         yield "energy_pJ", self.totals.energy_pJ
