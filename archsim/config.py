@@ -338,6 +338,10 @@ def _setting(spec: StudySpec, source: YamlFile, folder: Path) -> dict[str, Layer
 def check_layer_names(study: Study, network: Network) -> None:
     """Check the layer and knob names of a study against its network. Raises: StudyError with near names."""
     layers = {layer.name: layer for layer in network.layers}
+    classes = [accelerator_class(machine.kind) for machine in study.machines.values()]
+    if not any(isinstance(layer, one.accepts) for layer in network.layers for one in classes):
+        wanted = ", ".join(dict.fromkeys(layer_type.__name__ for one in classes for layer_type in one.accepts))
+        raise study.error(("workload", "network"), f"{network.name} has no layer for an accelerator (none of {wanted})")
     written: list[tuple[str, ...]] = [("platform", "assign", name) for name in study.assign if name != "default"]
     written += [("compare_to", "assign", name) for name in study.compare_assign or () if name != "default"]
     written += [("workload", "zero_fractions", name) for name in study.workload.zero_fractions]

@@ -6,6 +6,7 @@ import pytest
 
 from archsim.config import load_study, study_from_text
 from archsim.errors import ArchsimError, StudyError
+from archsim.run import simulate
 
 GOOD = """\
 schema: 1
@@ -216,3 +217,11 @@ def test_inline_levels_hold_finite_numbers(row: str) -> None:
 def test_impossible_file_names_are_not_found(name: str) -> None:
     with pytest.raises(ArchsimError, match="not found"):
         load_study(name)
+
+
+def test_network_without_work_for_a_machine(tmp_path) -> None:
+    text = "name: pools\nsource: test\ninput: [1, 8, 8]\nlayers:\n- {name: pool1, pool: {kind: max, kernel: 2, stride: 2}}\n"
+    (tmp_path / "pools.yaml").write_text(text)
+    study = GOOD.replace("digits_cnn.onnx", "pools.yaml").replace("  data: {name: digits, images: 12}\n", "")
+    with pytest.raises(StudyError, match=r"study:4: workload.network: pools has no layer .* \(none of Conv, Linear\)"):
+        simulate(study_from_text(study, tmp_path))
