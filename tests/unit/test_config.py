@@ -220,8 +220,8 @@ def test_impossible_file_names_are_not_found(name: str) -> None:
 
 
 def test_network_without_work_for_a_machine(tmp_path) -> None:
-    text = "name: pools\nsource: test\ninput: [1, 8, 8]\nlayers:\n- {name: pool1, pool: {kind: max, kernel: 2, stride: 2}}\n"
-    (tmp_path / "pools.yaml").write_text(text)
+    layer = "{name: pool1, pool: {kind: max, kernel: 2, stride: 2}}"
+    (tmp_path / "pools.yaml").write_text(f"name: pools\nsource: test\ninput: [1, 8, 8]\nlayers: [{layer}]\n")
     study = GOOD.replace("digits_cnn.onnx", "pools.yaml").replace("  data: {name: digits, images: 12}\n", "")
     with pytest.raises(StudyError, match=r"study:4: workload.network: pools has no layer .* \(none of Conv, Linear\)"):
         simulate(study_from_text(study, tmp_path))
