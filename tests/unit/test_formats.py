@@ -42,7 +42,7 @@ def test_fixed_rounds_half_up_on_both_sides_of_zero():
     assert Fixed(8).encode(values, Scale()).tolist() == [1, 2, 3, 0, -1, -2, 0, -1]
 
 
-@given(st.lists(st.floats(-100, 100), min_size=1, max_size=30), BITS)
+@given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=30), BITS)
 def test_fixed_codes_are_within_half_a_step_or_saturated(values, bits):
     fixed = Fixed(bits)
     scale = fixed.scale_of(min(values), max(values))
@@ -92,7 +92,7 @@ def test_affine_has_257_levels_and_clips_outside():
     assert affine.decode(codes, scale)[1] == pytest.approx(4.12)
 
 
-@given(st.lists(st.floats(-50, 50), min_size=2, max_size=30))
+@given(st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=30))
 def test_affine_rounds_down_by_less_than_a_step_and_keeps_codes(values):
     affine = AffineInt8()
     scale = affine.scale_of(min(values), max(values))
