@@ -39,7 +39,18 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("archsim")) / version / kernel_hash()
 
 
+def can_hold_kernels(folder: Path) -> bool:
+    """Return whether `folder` can be written, and make it if there is none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
+# Numba would look for another folder, beside the sources too, and refuse to compile where it finds none.
+CACHED = can_hold_kernels(Path(os.environ["NUMBA_CACHE_DIR"]))
 
 
 def compiled_before() -> bool:
@@ -64,5 +75,5 @@ def njit(function: Any = None, /, *, inline: Inline = "never") -> Any:
     A kernel calls only kernels of its own file and writes into arrays its caller made. `inline="always"` is for short
     steps of an inner loop: every array handed to a call costs two atomic reference counts, about 12 ns.
     """
-    wrap = cast(Callable[[Any], Any], numba.njit(cache=True, inline=inline, nogil=True))
+    wrap = cast(Callable[[Any], Any], numba.njit(cache=CACHED, inline=inline, nogil=True))
     return wrap if function is None else wrap(function)

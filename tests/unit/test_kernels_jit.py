@@ -44,6 +44,16 @@ def test_the_hash_follows_every_kernel_source_and_nothing_else(tmp_path):
     assert kernel_hash(tmp_path) in hashes
 
 
+def test_without_a_folder_to_write_kernels_are_compiled_and_nothing_is_kept():
+    uncached = (
+        "from archsim.kernels._jit import CACHED; import archsim.kernels.conv as c, numba.core.dispatcher as d;"
+        "print(CACHED, {type(k._cache).__name__ for k in vars(c).values() if isinstance(k, d.Dispatcher)})"
+    )
+    env = os.environ | {"NUMBA_CACHE_DIR": os.path.join(os.devnull, "none")}
+    probe = subprocess.run([sys.executable, "-c", uncached], env=env, capture_output=True, text=True, check=True)
+    assert probe.stdout.strip() == "False {'NullCache'}"
+
+
 def test_both_forms_of_the_decorator_compile():
     @njit
     def double(value: int) -> int:
