@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from archsim.accelerators.clockwork import Timed
 from archsim.counts import Counts
 from archsim.energy import PriceTable, account
+from archsim.errors import MissingExtraError
 from archsim.units import cycles_to_us, power_mW_to_energy_pJ
 from archsim.workload.layers import Layer
 
@@ -119,9 +120,14 @@ class RunResult:
         return {key: data[key] for key in order}
 
     def to_frames(self) -> dict[str, pd.DataFrame]:
-        """Return `layers` (one row per layer) and `energy` (layer x action, pJ) as pandas frames."""
-        import pandas as pd
+        """Return `layers` (one row per layer) and `energy` (layer x action, pJ) as pandas frames.
 
+        Raises: MissingExtraError without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingExtraError("pandas", "frames") from error
         layers = pd.DataFrame(layer_rows(self.layers))
         return {"layers": layers, "energy": pd.DataFrame(energy_rows(self.layers))}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from functools import cache
 
 import pytest
 
 import archsim
-from archsim.errors import StudyError
+from archsim.errors import MissingExtraError, StudyError
 
 CUT = ["workload.data.images=6", "workload.batch=2", "workload.timed_images=4"]
 
@@ -47,6 +48,12 @@ def test_frames_hold_the_totals() -> None:
     frames = result().to_frames()
     assert list(frames["layers"].layer) == [layer.name for layer in result().layers]
     assert frames["energy"].energy_pJ.sum() == pytest.approx(result().totals.energy_pJ, rel=1e-12)
+
+
+def test_frames_without_pandas_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'archsim\[frames\]'"):
+        result().to_frames()
 
 
 def test_replace_checks_what_belongs_together() -> None:
