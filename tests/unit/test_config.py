@@ -82,6 +82,8 @@ BAD = {
         "chip-jssc17, pe_rows: 3000000000}",
         ["npu.pe_rows", "less than", "3000000000"],
     ),
+    "a bank without a word": ("chip-jssc17}", "chip-jssc17, global_buffer_bank_bytes: 1}", ["bank_bytes", "got 1"]),
+    "no strides": ("chip-jssc17}", "chip-jssc17, native_vertical_strides: []}", ["native_vertical_strides", "got []"]),
     "no end to the clock": ("chip-jssc17}", "chip-jssc17, clock_MHz: .inf}", ["npu.clock_MHz", "finite", "inf"]),
     "no end to idle power": ("chip-jssc17}", "chip-jssc17, idle_power_mW: .inf}", ["npu.idle_power_mW", "finite"]),
     "a negative shift": ("chip-jssc17}", "chip-jssc17, product_shift: {conv1: -1}}", ["npu.product_shift.conv1", "-1"]),

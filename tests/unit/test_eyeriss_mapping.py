@@ -186,6 +186,12 @@ def test_conv1_has_as_many_candidates_as_counted_elsewhere():
     assert sum(1 for _ in legal_numbers(CHIP.config, ALEXNET["conv1"])) == 22294
 
 
+def test_an_array_without_end_is_searched_as_fast_as_one_that_holds_the_layer():
+    layer = conv("c", 9, 4, 6, 3)
+    plans = [mapped(machine(pe_rows=rows), layer) for rows in (3 * 4 * 6, 2**31 - 1)]
+    assert letters(plans[0]) == letters(plans[1])
+
+
 def test_objectives_differ_and_rank_as_they_say():
     layer = ALEXNET["conv2"]
     plans = {objective: mapped(machine(objective=objective), layer) for objective in OBJECTIVES}

@@ -40,7 +40,7 @@ class EyerissConfig(AcceleratorConfig):
     spad_ifmap_words: Count
     spad_psum_words: Count
     global_buffer_banks: Count = Field(description="banks for ifmap and psum; each holds one type only")
-    global_buffer_bank_bytes: Count
+    global_buffer_bank_bytes: Annotated[Count, Field(ge=WORD_BYTES)]
     filter_buffer_bytes: Count = Field(description="preload memory for the next pass's filters")
     filter_bus_bits: Count
     ifmap_bus_bits: Count
@@ -60,7 +60,7 @@ class EyerissConfig(AcceleratorConfig):
     max_channels_per_call: Count = 1024
     native_filter_height: Count = 12
     native_filter_width: Count = 32
-    native_vertical_strides: tuple[Count, ...] = (1, 2, 4)
+    native_vertical_strides: tuple[Count, ...] = Field(default=(1, 2, 4), min_length=1)
     native_horizontal_stride: Count = 12
     keep_on_chip: Literal["auto", "never"] = "never"
     setup_us: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="per call of a layer")

@@ -77,8 +77,8 @@ def search(space: Any, objective: int, best: Numbers) -> bool:
     mapping = np.zeros(7, np.int64)
     for e in range(1, space.P + 1):
         sets = sets_that_fit(space, e)
-        for r in range(1, sets + 1):
-            for t in range(1, sets // r + 1):
+        for r in range(1, min(sets, space.channels_per_call) + 1):
+            for t in range(1, min(sets // r, space.filters_per_call) + 1):
                 mapping[:3] = e, r, t
                 search_interleaving(space, objective, mapping, key, best)
     return bool(key[0] < np.inf)
