@@ -17,6 +17,8 @@ from archsim.errors import ArchsimError, StudyError, did_you_mean
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+MAX_SHOWN = 120
+"""Characters of a wrong value in a message."""
 MAX_ENTRIES = 300_000
 """More keys and items than any study, network or price table holds; aliases of aliases reach it in a few lines."""
 
@@ -194,7 +196,8 @@ def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[KeyPat
     if problem["type"] == "missing":
         return path[:-1], f"needs the field {path[-1]!r}"
     rule = str(problem["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
-    return path, f"must be {rule}, got {problem['input']!r}"
+    got = repr(problem["input"])
+    return path, f"must be {rule}, got {got if len(got) <= MAX_SHOWN else got[:MAX_SHOWN] + '...'}"
 
 
 def _fields(model: type[BaseModel] | None) -> list[str]:

@@ -83,6 +83,11 @@ BAD = {
         ["npu.pe_rows", "less than", "3000000000"],
     ),
     "a bank without a word": ("chip-jssc17}", "chip-jssc17, global_buffer_bank_bytes: 1}", ["bank_bytes", "got 1"]),
+    "wrapping psums of chip16": (
+        "chip-jssc17}",
+        "chip-jssc17, psum_mode: chip16, overflow: wrap}",
+        ["npu", "saturate"],
+    ),
     "no strides": ("chip-jssc17}", "chip-jssc17, native_vertical_strides: []}", ["native_vertical_strides", "got []"]),
     "no end to the clock": ("chip-jssc17}", "chip-jssc17, clock_MHz: .inf}", ["npu.clock_MHz", "finite", "inf"]),
     "no end to idle power": ("chip-jssc17}", "chip-jssc17, idle_power_mW: .inf}", ["npu.idle_power_mW", "finite"]),
@@ -112,6 +117,7 @@ def test_every_mistake_is_one_clear_line(case: str) -> None:
         study_from_text(GOOD.replace(old, new))
     message = str(caught.value)
     assert "\n" not in message
+    assert len(message) < 400 or "allowed:" in message
     for part in expected:
         assert part in message, message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from archsim.accelerators.base import AcceleratorConfig
 
@@ -55,7 +55,9 @@ class EyerissConfig(AcceleratorConfig):
     product_shift: Shift | dict[str, Shift] = Field(
         default=0, description="chip16: right shift of a product before it is added; one number or layer -> number"
     )
-    overflow: Literal["error", "wrap", "saturate"] = "error"
+    overflow: Literal["error", "wrap", "saturate"] = Field(
+        default="error", description="of the wide accumulator; the psums of chip16 saturate and are counted"
+    )
     max_filters_per_call: Count = 1024
     max_channels_per_call: Count = 1024
     native_filter_height: Count = 12
@@ -76,6 +78,13 @@ class EyerissConfig(AcceleratorConfig):
     global_buffer_area_mm2: Area | None = None
     source: str = Field(default="given in the study", description="where the values come from")
     assumed: tuple[str, ...] = Field(default=(), description="fields without a source")
+
+    @model_validator(mode="after")
+    def _chip16_saturates(self) -> EyerissConfig:
+        """Refuse a way of overflowing that the chip does not have."""
+        if self.psum_mode == "chip16" and self.overflow == "wrap":
+            raise ValueError("without overflow 'wrap' where psum_mode is 'chip16': its psums saturate")
+        return self
 
     @property
     def pes(self) -> int:
