@@ -16,7 +16,7 @@ import numpy as np
 
 from archsim.kernels._blocks import gather_columns, largest_row_sum, multiply_rows
 from archsim.kernels._geometry import Array, ConvShape, Pads, Pair, bias_or_zeros, conv_shape, peak
-from archsim.kernels.finish import Finish, code_dtype, finish_of, requantise_block, store_block
+from archsim.kernels.finish import FinishedOutput, store_block
 
 _INT64 = np.iinfo(np.int64)
 BLOCK_BYTES = 16 << 20  # measured: 2 MB costs a fifth (BLAS packs the weights per block), 32 MB gains nothing
@@ -58,7 +58,7 @@ def conv_fixed(
     shape = conv_shape(x, w, stride, pad, dilation, groups)
     biases = bias_or_zeros(bias, shape.M)
     dtype = exact_dtype(x, w.reshape(shape.M, -1), biases)
-    output = _Output((shape.N, shape.M, shape.P * shape.Q), low, high, shift, bits)
+    output = FinishedOutput((shape.N, shape.M, shape.P * shape.Q), low, high, shift, bits)
     for window, acc in _conv_blocks(x, w, shape, dtype, straddle=True):
         output.write(acc, biases, window)
     return output.y.reshape(shape.N, shape.M, shape.P, shape.Q), output.saturated
@@ -88,9 +88,9 @@ def linear_fixed(
     biases = bias_or_zeros(bias, w.shape[0])
     dtype = exact_dtype(x, w, biases)
     columns = np.ascontiguousarray(x.T, dtype)
-    output = _Output((x.shape[0], w.shape[0], 1), low, high, shift, bits)
+    output = FinishedOutput((x.shape[0], w.shape[0], 1), low, high, shift, bits)
     for first, rows in _filter_blocks(w, dtype):
-        output.write_filters(rows @ columns, biases, first)
+        output.write(rows @ columns, biases[first : first + len(rows)], 0, first)
     return output.y[:, :, 0], output.saturated
 
 
@@ -136,33 +136,6 @@ def exact_dtype(x: Array, w: Array, bias: Array) -> type[np.float32] | type[np.f
 def _float_bias(bias: Array | None, M: int) -> Array:
     """Return the bias as float32 (M,), zeros if there is none."""
     return np.zeros(M, np.float32) if bias is None else np.asarray(bias, np.float32)
-
-
-class _Output:
-    """The finished tensor y (N, M, windows): clipped accumulators, or codes with their count of saturated words."""
-
-    def __init__(
-        self, shape: tuple[int, int, int], low: int | None, high: int | None, shift: int | None, bits: int
-    ) -> None:
-        self.finish: Finish = finish_of(low, high, 0 if shift is None else shift, bits)
-        self.requantised = shift is not None
-        self.y: Array = np.empty(shape, code_dtype(bits) if self.requantised else np.int64)
-        self.saturated = 0
-
-    def write(self, acc: Array, bias: Array, first_window: int) -> None:
-        """Finish acc (M, L): windows `first_window` on, counted over all images."""
-        self._write(acc, bias, first_window, self.y)
-
-    def write_filters(self, acc: Array, bias: Array, first: int) -> None:
-        """Finish acc (m, N) of a linear layer: filters `first` on, one window per image."""
-        part = slice(first, first + acc.shape[0])
-        self._write(acc, bias[part], 0, self.y[:, part])
-
-    def _write(self, acc: Array, bias: Array, first_window: int, y: Array) -> None:
-        if self.requantised:
-            self.saturated += int(requantise_block(acc, bias, self.finish, first_window, y))
-        else:
-            store_block(acc, bias, self.finish.low, self.finish.high, first_window, y)
 
 
 def _conv_blocks(

@@ -106,3 +106,26 @@ def store_block(acc: Array, bias: Array, low: float, high: float, first_window: 
 def requantise_array(acc: Array, finish: Finish, y: Array) -> int:
     """Write the codes of acc (L,), integers, to y (L,) and return the number of saturated words."""
     return int(_requantise_run(acc, 0, finish, y))
+
+
+class FinishedOutput:
+    """The finished tensor y (N, M, windows): clipped int64 accumulators, or codes with their count of saturated words.
+
+    `low` and `high` bound the accumulator (None: open); with `shift` None nothing is requantised.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], low: int | None, high: int | None, shift: int | None, bits: int
+    ) -> None:
+        self.finish: Finish = finish_of(low, high, 0 if shift is None else shift, bits)
+        self.requantised = shift is not None
+        self.y: Array = np.empty(shape, code_dtype(bits) if self.requantised else np.int64)
+        self.saturated = 0
+
+    def write(self, acc: Array, bias: Array, first_window: int, first_filter: int = 0) -> None:
+        """Finish acc (m, L) plus bias (m,): filters and windows (counted over all images) from the first ones on."""
+        y = self.y[:, first_filter : first_filter + len(acc)]
+        if self.requantised:
+            self.saturated += int(requantise_block(acc, bias, self.finish, first_window, y))
+        else:
+            store_block(acc, bias, self.finish.low, self.finish.high, first_window, y)
