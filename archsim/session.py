@@ -1,0 +1,318 @@
+"""One assignment of layers to machines, on which settings are tried one after another.
+
+Function first, time second: `Session.quality` sends images through the network and keeps what the data did,
+`Session.cost` times and prices it. Order: place, prepare, map, perturb, execute | time, account.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property, partial
+from itertools import count, groupby
+from typing import Any
+
+import numpy as np
+
+from archsim.accelerators.base import BatchActivity, Placement
+from archsim.accelerators.clockwork import Timed, simulate_batch
+from archsim.accelerators.seat import Seat
+from archsim.accelerators.trail import Trail
+from archsim.accelerators.vector_unit import vector_counts, vector_cycles, vector_prices
+from archsim.approx import LayerSetting, Setting
+from archsim.config import Study
+from archsim.counts import Counts
+from archsim.energy import PriceTable, account
+from archsim.result import (
+    Accuracy,
+    BatchPart,
+    LayerResult,
+    Totals,
+    sum_parts,
+    sum_totals,
+    with_idle,
+)
+from archsim.sim import Timeline
+from archsim.threads import map_blocks
+from archsim.units import cycles_to_us
+from archsim.workload.bench import Workbench, label_ranks
+from archsim.workload.calibrate import tensor_scales
+from archsim.workload.encode import encode_params, synthetic_params
+from archsim.workload.formats import NumberFormat, Scale
+from archsim.workload.graph import walk
+from archsim.workload.layers import Layer
+from archsim.workload.params import Array, LayerParams, Tensor
+from archsim.workload.reference import host_compute, input_tensor, output_scale
+from archsim.workload.synthetic import synthetic_codes
+
+VECTOR_UNIT = "vector_unit"
+EXACT = LayerSetting()
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps finished, steps in all)."""
+
+
+class Session:
+    """One assignment of layers to machines; settings are tried on it one after another."""
+
+    def __init__(
+        self, bench: Workbench, study: Study, assign: Mapping[str, str], progress: Progress | None = None
+    ) -> None:
+        self.bench, self.study, self.network = bench, study, bench.network
+        self.machines = {name: spec.build(study.folder) for name, spec in study.machines.items()}
+        self.memory = study.memory.build()
+        self.where = {layer.name: self._machine_of(layer, assign) for layer in self.network.layers}
+        self.placements = self._place()
+        self.progress = progress or (lambda text, done, total: None)
+        self._check_prices()
+        self._scales: dict[NumberFormat, Mapping[str, Scale]] = {}
+        self._seats: dict[tuple[str, str], Seat] = {}
+        self._timed: dict[tuple[object, ...], Timed] = {}
+        self._trails: dict[tuple[str, int], Trail] = {}
+
+    def _machine_of(self, layer: Layer, assign: Mapping[str, str]) -> str:
+        """Return the machine a layer runs on; what no machine accepts runs on the vector unit."""
+        name = assign.get(layer.name, assign["default"])
+        if isinstance(layer, self.machines[name].accepts):
+            return name
+        takers = [other for other, machine in self.machines.items() if isinstance(layer, machine.accepts)]
+        if layer.name not in assign and not takers and not layer.macs_dense:
+            return VECTOR_UNIT
+        hint = f"; assign it to one of: {', '.join(takers)}" if takers else ""
+        message = f"accelerator {name!r} does not run {type(layer).__name__} (layer {layer.name!r}){hint}"
+        raise self.study.error(("platform", "assign"), message)
+
+    def _check_prices(self) -> None:
+        """Look all prices up before anything runs, so that a missing one costs no time."""
+        for name, machine in self.machines.items():
+            with self.study.source.errors_at(("platform", "accelerators", name, "prices")):
+                machine.prices  # noqa: B018 - loading checks
+        with self.study.source.errors_at(("platform", "memory")):
+            self.memory.prices  # noqa: B018
+        with self.study.source.errors_at(("platform", "vector_unit")):
+            self.vector_prices  # noqa: B018
+
+    @cached_property
+    def vector_prices(self) -> PriceTable:
+        """Prices of the platform's vector unit."""
+        return vector_prices(self.study.vector_unit, self.study.folder)
+
+    def _place(self) -> dict[str, Placement]:
+        """Let each machine place its runs of consecutive layers."""
+        mine = [layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT]
+        placed: dict[str, Placement] = {}
+        for name, run in groupby(mine, key=lambda layer: self.where[layer.name]):
+            placed.update(self.machines[name].place(list(run)))
+        return placed
+
+    def scales(self, number_format: NumberFormat) -> Mapping[str, Scale]:
+        """Return the scale of every tensor in `number_format`, ties solved."""
+        if number_format not in self._scales:
+            self._scales[number_format] = tensor_scales(self.network, self.bench.ranges, number_format)
+        return self._scales[number_format]
+
+    def _format(self, layer: Layer) -> NumberFormat:
+        return self.study.machines[self.where[layer.name]].format
+
+    def seat(self, layer: Layer, setting: LayerSetting) -> Seat:
+        """Return the layer prepared and mapped; done once per (layer, setting)."""
+        key = (layer.name, repr(setting))
+        if key not in self._seats:
+            machine = self.machines[self.where[layer.name]]
+            placement = self.placements[layer.name]
+            stored = machine.prepare(layer, self._params(layer), setting)
+            plan = machine.map(layer, stored, placement)
+            name, seed = self.where[layer.name], self.study.seed
+            self._seats[key] = Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed)
+        return self._seats[key]
+
+    def _params(self, layer: Layer) -> LayerParams:
+        """Return the layer's parameters in its machine's format; a shape-only network has none, or synthetic ones."""
+        number_format = self._format(layer)
+        if self.network.shape_only and not self.machines[self.where[layer.name]].can_expect:
+            return synthetic_params(layer, number_format, self.study.seed)
+        if self.bench.data is None:
+            return encode_params(self.network, layer, {}, number_format)
+        params = encode_params(self.network, layer, self.scales(number_format), number_format)
+        if self.machines[self.where[layer.name]].reads_channel_means:
+            params = replace(params, x_mean=self.bench.channel_means[layer.inputs[0]])
+        return params
+
+    # steps 0-3: what the data does ---------------------------------------------------------------------------------
+    def quality(self, setting: Setting, images: int | None = None) -> Accuracy | None:
+        """Send the first `images` images through the machines; returns None if the study has no images."""
+        if self.bench.data is None:
+            return None
+        ranks = self._trail(setting, images or len(self.bench.data.images)).ranks
+        assert ranks is not None
+        fp32 = self.bench.fp32_ranks[: len(ranks)]
+        top1, top5, top1_fp32, top5_fp32 = (
+            int((r < k).sum()) / len(ranks) for r, k in ((ranks, 1), (ranks, 5), (fp32, 1), (fp32, 5))
+        )
+        return Accuracy(len(ranks), top1, top5, top1_fp32, top5_fp32)
+
+    def _trail(self, setting: Setting, images: int) -> Trail:
+        """Return the trail of this setting over at least `images` images, walking the network if there is none yet."""
+        key = repr(sorted(setting.items()))
+        for layer in self._machine_layers():
+            self.seat(layer, setting.get(layer.name, EXACT))
+        for (known, walked), trail in self._trails.items():
+            if known == key and walked >= images:
+                return trail
+        trail = self._expect(setting) if self.bench.data is None else self._walk_images(setting, images)
+        self._trails[key, images] = trail
+        return trail
+
+    def _walk_images(self, setting: Setting, images: int) -> Trail:
+        """Send images through the network, blocks in parallel, layer by layer."""
+        step = self.bench.block_images
+        blocks = [(first, min(first + step, images)) for first in range(0, images, step)]
+        steps, total = count(), len(blocks) * len(self.network.layers)
+
+        def advance() -> None:
+            self.progress("images", next(steps), total)
+
+        work = partial(self._walk_block, setting, advance)
+        return Trail.joined([work(blocks[0])] if len(blocks) == 1 else map_blocks(work, blocks))
+
+    def _walk_block(self, setting: Setting, advance: Callable[[], None], block: tuple[int, int]) -> Trail:
+        """Send one block of images through the network."""
+        (first, last), data, spec, trail = block, self.bench.data, self.study.workload, Trail()
+        assert data is not None and data.labels is not None
+        pixels = data.images[first:last]
+        ragged = -len(pixels) % spec.batch
+        pixels = np.concatenate([pixels, pixels[-1:].repeat(ragged, axis=0)]) if ragged else pixels
+        timed_batches = max(0, min(last, spec.images_timed) - first) // spec.batch
+        compute = partial(self._compute, setting, trail, first, timed_batches, advance)
+        logits = walk(self.network, self._input(pixels), compute).values()[: last - first]
+        trail.ranks = label_ranks(logits, data.labels[first:last])
+        return trail
+
+    def _input(self, pixels: Array) -> Tensor:
+        """Return the network's input in the format of its first machine (host pre-processing, not simulated)."""
+        values = input_tensor(self.network, pixels)
+        reader = next(layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT)
+        number_format = self._format(reader)
+        scale = self.scales(number_format)[self.network.input]
+        return Tensor(number_format.encode(values, scale), number_format, scale)
+
+    def _compute(
+        self,
+        setting: Setting,
+        trail: Trail,
+        first: int,
+        timed_batches: int,
+        advance: Callable[[], None],
+        layer: Layer,
+        inputs: tuple[Tensor, ...],
+    ) -> Tensor:
+        """Compute one node for one block of images, on its machine or on the vector unit."""
+        advance()
+        if self.where[layer.name] == VECTOR_UNIT:
+            y = host_compute(layer, inputs, self.network, self.scales(inputs[0].format))
+            trail.saturated_words[layer.name] += y.saturated_words
+            return y
+        seat = self.seat(layer, setting.get(layer.name, EXACT))
+        number_format = seat.stored.params.format
+        x = inputs[0].to(number_format, self.scales(number_format)[layer.inputs[0]])
+        if x is not inputs[0]:
+            trail.converted_words[layer.name] = x.codes[0].size
+        activity = seat.execute(x.codes, first)
+        trail.note(layer, activity, timed_batches)
+        assert activity.y is not None
+        return Tensor(activity.y, number_format, output_scale(seat.stored.params))
+
+    def _expect(self, setting: Setting) -> Trail:
+        """Return the trail of one batch without images: from zero fractions, or from synthetic tensors."""
+        trail = Trail()
+        for layer in self._machine_layers():
+            seat = self.seat(layer, setting.get(layer.name, EXACT))
+            fractions = self.bench.zero_fractions(layer)
+            if seat.machine.can_expect:
+                activity = seat.machine.expect(layer, seat.plan, fractions)
+            else:
+                x = synthetic_codes(layer, seat.stored.params, fractions[0], self.study.seed)
+                activity = seat.execute(x, 0)
+            trail.note(layer, activity, len(activity.batches))
+        return trail
+
+    def _machine_layers(self) -> list[Layer]:
+        return [layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT]
+
+    # steps 4 and 5: time and price ---------------------------------------------------------------------------------
+    def cost(self, setting: Setting, images: int | None = None) -> tuple[Totals, tuple[LayerResult, ...]]:
+        """Time and price the first `images` images (default: the study's timed images)."""
+        spec = self.study.workload
+        images = images or spec.images_timed
+        trail = self._trail(setting, images)
+        layers = tuple(self._results(setting, trail, images))
+        return sum_totals(layers, self._clocks(), images, images // spec.batch), layers
+
+    def _clocks(self) -> dict[str, tuple[str, float]]:
+        """Return (kind, clock) of every machine of the platform."""
+        clocks = {name: (spec.kind, spec.config.clock_MHz) for name, spec in self.study.machines.items()}
+        return {**clocks, VECTOR_UNIT: (VECTOR_UNIT, self.study.vector_unit.clock_MHz)}
+
+    def _layer_result(self, layer: Layer, setting: Setting, trail: Trail, images: int) -> LayerResult:
+        """Add up one layer over the timed batches; equal batches are simulated once."""
+        batches = images // self.study.workload.batch
+        if self.where[layer.name] == VECTOR_UNIT:
+            shapes = self.network.shapes
+            counts = vector_counts(layer, [shapes[n] for n in layer.inputs], shapes[layer.output], images)
+            metrics = {"saturated_words": trail.saturated_words[layer.name]}
+            return self._vector_result(layer.name, type(layer).__name__, counts, metrics)
+        seat = self.seat(layer, setting.get(layer.name, EXACT))
+        name = self.where[layer.name]
+        activities = Counter(trail.activities[layer.name][:batches])
+        parts = [BatchPart(self._time(seat, one), one.macs_done, dict(one.metrics), n) for one, n in activities.items()]
+        told = {
+            "mapping": seat.plan.describe(),
+            "saturated_words": trail.saturated_words[layer.name],
+            "overflow_events": trail.overflow_events[layer.name],
+        }
+        prices = (seat.machine.prices, self.memory.prices)
+        return sum_parts(layer, name, seat.machine.config.clock_MHz, parts, prices, told, self._idle_mW(name))
+
+    def _idle_mW(self, busy: str) -> float:
+        """Return the power of the machines that idle while `busy` runs."""
+        return sum(spec.config.idle_power_mW for name, spec in self.study.machines.items() if name != busy)
+
+    def _vector_result(self, name: str, kind: str, counts: Counts, metrics: Mapping[str, Any]) -> LayerResult:
+        """Return what the vector unit spends on one layer or on the format conversions in front of one."""
+        unit = self.study.vector_unit
+        cycles = vector_cycles(counts, unit)
+        latency_us = cycles_to_us(cycles, unit.clock_MHz) if cycles else 0.0
+        energy = with_idle(account(counts, self.vector_prices), self._idle_mW(VECTOR_UNIT), latency_us)
+        return LayerResult(
+            name, kind, VECTOR_UNIT, cycles, latency_us, 0, 0, "vector_unit", dict(counts), energy, metrics
+        )
+
+    def _results(self, setting: Setting, trail: Trail, images: int) -> Iterator[LayerResult]:
+        """Yield one result per layer, and one per layer whose input was converted on its way in."""
+        for done, layer in enumerate(self.network.layers):
+            self.progress("timing", done, len(self.network.layers))
+            if trail.converted_words[layer.name]:
+                words = trail.converted_words[layer.name] * images
+                yield self._vector_result(
+                    f"{layer.name}.convert", "Convert", Counts({"vector_unit.convert": words}), {}
+                )
+            yield self._layer_result(layer, setting, trail, images)
+
+    def draw(self, setting: Setting, timeline: Timeline) -> None:
+        """Draw the first timed batch into `timeline`, layers one after another."""
+        trail, start_us = self._trail(setting, self.study.workload.images_timed), 0.0
+        for layer in self._machine_layers():
+            seat = self.seat(layer, setting.get(layer.name, EXACT))
+            clock_MHz = seat.machine.config.clock_MHz
+            timeline.rebase(clock_MHz, start_us)
+            first = trail.activities[layer.name][0]
+            timed = simulate_batch(seat.machine, self.memory, layer, seat.plan, first, timeline)
+            start_us += cycles_to_us(timed.cycles, clock_MHz)
+
+    def _time(self, seat: Seat, activity: BatchActivity) -> Timed:
+        """Simulate one batch, or return the equal one simulated before."""
+        nameless = replace(seat.layer, name="", inputs=(), output="")
+        key = (nameless, seat.machine.kind, id(seat.machine), seat.placement, seat.plan, activity)
+        if key not in self._timed:
+            self._timed[key] = simulate_batch(seat.machine, self.memory, seat.layer, seat.plan, activity)
+        return self._timed[key]
