@@ -12,7 +12,7 @@ import numpy as np
 from archsim.errors import WorkloadError
 from archsim.threads import map_blocks, thread_limit
 from archsim.units import MB
-from archsim.workload.calibrate import calibrate
+from archsim.workload.calibrate import calibrate, channel_means
 from archsim.workload.datasets import DataSet, load_data
 from archsim.workload.graph import Network, walk
 from archsim.workload.layers import Layer
@@ -59,6 +59,11 @@ class Workbench:
     def ranges(self) -> Mapping[str, tuple[float, float]]:
         """(min, max) of every tensor in fp32 over the calibration images."""
         return calibrate(self.network, self.calibration_images)
+
+    @cached_property
+    def channel_means(self) -> Mapping[str, Array]:
+        """Mean activation of every channel of every tensor in fp32 over the calibration images, float64 (C,)."""
+        return channel_means(self.network, self.calibration_images)
 
     @property
     def block_images(self) -> int:

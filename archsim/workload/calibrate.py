@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
+import numpy as np
+
 from archsim.errors import WorkloadError
 from archsim.threads import map_blocks
 from archsim.workload.formats import Fixed, NumberFormat, Scale
@@ -34,6 +36,41 @@ def calibrate(network: Network, images: Array) -> dict[str, tuple[float, float]]
             known = ranges.get(tensor, (low, high))
             ranges[tensor] = (min(low, known[0]), max(high, known[1]))
     return ranges
+
+
+def channel_means(network: Network, images: Array) -> dict[str, Array]:
+    """Return the mean activation of every channel of every fp32 tensor over `images` (raw pixels), float64 (C,).
+
+    Raises: WorkloadError as `calibrate`.
+    """
+    if not len(images):
+        raise WorkloadError("calibration needs at least 1 image; got 0")
+    blocks = [images[first : first + BLOCK_IMAGES] for first in range(0, len(images), BLOCK_IMAGES)]
+    sums: dict[str, Array] = {}
+    for found in map_blocks(partial(_block_sums, network), blocks):
+        for tensor, values in found.items():
+            sums[tensor] = sums.get(tensor, 0.0) + values
+    return {tensor: values / len(images) for tensor, values in sums.items()}
+
+
+def _block_sums(network: Network, images: Array) -> dict[str, Array]:
+    """Return, summed over one block of images, every channel's mean over its map."""
+    sums: dict[str, Array] = {}
+    compute, inputs = float_compute(network), input_tensor(network, images)
+
+    def watched(layer: Layer, tensors: tuple[Array, ...]) -> Array:
+        values = compute(layer, tensors)
+        sums[layer.output] = _channel_sums(values)
+        return values
+
+    sums[network.input] = _channel_sums(inputs)
+    walk(network, inputs, watched)
+    return sums
+
+
+def _channel_sums(values: FloatArray) -> Array:
+    maps = values.reshape(*values.shape[:2], -1).astype(np.float64)
+    return np.asarray(maps.mean(axis=2).sum(axis=0))
 
 
 def _block_ranges(network: Network, images: Array) -> dict[str, tuple[float, float]]:

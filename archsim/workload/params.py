@@ -43,7 +43,8 @@ class LayerParams:
     weights: codes, Conv (M, C/groups, R, S), Linear (M, C). bias: accumulator codes int64 (M,) with
     f_x+f_w fraction bits for fixed point, float32 values for floating formats.
     `y_scale` None: the layer produces the network's output and is not requantised. `reads_network_input`: x is the
-    network's input (an image), not another layer's ofmap.
+    network's input (an image), not another layer's ofmap. `x_mean`: mean activation of every input channel over the
+    calibration images, float64 (C,), where a machine asked for it.
     """
 
     format: NumberFormat
@@ -54,6 +55,7 @@ class LayerParams:
     bias: Array | None = None
     x_non_negative: bool = False
     reads_network_input: bool = False
+    x_mean: Array | None = None
     source: FloatParams | None = None
 
 
