@@ -91,16 +91,21 @@ def _power_unit(power_mW: float, clock_MHz: float) -> str:
 
 
 def load_prices(
-    own: Path, table: str, actions: Iterable[Action], clock_MHz: float, beside: Path | None = None
+    own: Path,
+    table: str,
+    actions: Iterable[Action],
+    clock_MHz: float,
+    beside: Path | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> PriceTable:
     """Return the price of each of `actions`: class and bits from the machine's file `own`, price from `table`.
 
     `table` is a shipped name or a YAML file, looked for in the folder `beside` first; `clock_MHz` turns powers into
-    energy per cycle. Nothing is scaled.
+    energy per cycle. `aliases` names the class that stands for a class of the machine's file. Nothing is scaled.
     Raises: PricingError naming every action without a price, the table and the class looked for, or a broken rule of
     a file with its line; AssetError if the YAML file is not found.
     """
-    machine, machine_lines = read_file(MachineFile, own)
+    machine, machine_lines = _machine_file(own, aliases or {})
     found, table_lines = read_file(TableFile, table_path(table, beside))
     wanted = sorted(set(actions))
     for action in machine.actions:
@@ -114,6 +119,16 @@ def load_prices(
         raise PricingError(f"table {found.name!r} gives no price for {'; '.join(missing)} (its classes: {has})")
     prices = {action: book.price(action, machine.actions[action]) for action in wanted}
     return PriceTable(found.name, prices, found.technology_nm, found.voltage_mV, found.source)
+
+
+def _machine_file(own: Path, aliases: Mapping[str, str]) -> tuple[MachineFile, YamlFile]:
+    """Return a machine's file and its lines, some price classes replaced."""
+    machine, lines = read_file(MachineFile, own)
+    actions = {
+        name: one.model_copy(update={"price_class": aliases.get(one.price_class, one.price_class)})
+        for name, one in machine.actions.items()
+    }
+    return machine.model_copy(update={"actions": actions}), lines
 
 
 def _problem(book: _Book, action: Action) -> str:
