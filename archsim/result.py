@@ -180,7 +180,7 @@ def energy_rows(layers: tuple[LayerResult, ...]) -> list[dict[str, Any]]:
     ]
 
 
-EXTENSIVE = ("_cycles", "_ms", "_us", "_MB", "_passes", "_words", "_bytes", "_events", "_pJ")
+EXTENSIVE = ("_cycles", "_ms", "_us", "_MB", "_passes", "_words", "_bytes", "_events", "_pJ", "_macs", "_windows")
 """Metrics whose name ends so are summed over batches; other numbers are averaged, everything else is taken once."""
 
 
@@ -190,7 +190,7 @@ class BatchPart:
 
     timed: Timed
     macs_done: int
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float | str]
     times: int
 
 

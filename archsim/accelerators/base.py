@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -89,7 +89,7 @@ class BatchActivity:
     macs_done: int
     counts: tuple[tuple[Action, int], ...] = ()
     tiles: tuple[tuple[int, ...], ...] = ()
-    metrics: tuple[tuple[str, float], ...] = ()
+    metrics: tuple[tuple[str, float | str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +125,25 @@ class Timing:
 
 @dataclass
 class Clockwork:
-    """What `time` works with: simpy's clock in machine cycles, the memory port, counters, trace."""
+    """What `time` works with: simpy's clock in machine cycles, the memory port, counters, trace.
+
+    `fresh()` makes another one at cycle 0 with an idle port, for what-if figures: what happens there is not counted.
+    """
 
     env: simpy.Environment
     memory: MemoryPort
     counts: Counts
+    fresh: Callable[[], Clockwork]
     trace: Timeline | None = None
+
+
+class Column(NamedTuple):
+    """A figure of a machine's layers for the report: the sum of one metric, or field of a result, over another's."""
+
+    title: str
+    numerator: str
+    denominator: str
+    about: str
 
 
 class Draws(Protocol):
@@ -160,7 +173,8 @@ class Accelerator(ABC):
     """A machine; subclass it in `archsim/accelerators/<kind>/` and it is known by its `kind`.
 
     `layer_fields` names the Config fields that may map layer names to values, so that a misspelt layer is an error.
-    `folder` is that of the study, where its files (a price table) are looked for first.
+    `columns` are figures of its layers that the report shows beside the common ones. `folder` is that of the study,
+    where its files (a price table) are looked for first.
     """
 
     kind: ClassVar[str]
@@ -173,6 +187,7 @@ class Accelerator(ABC):
     actions: ClassVar[frozenset[Action]]
     rtl: ClassVar[tuple[RtlBlock, ...]] = ()
     layer_fields: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[tuple[Column, ...]] = ()
     registry: ClassVar[dict[str, type[Accelerator]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -192,10 +207,19 @@ class Accelerator(ABC):
     @cached_property
     def prices(self) -> PriceTable:
         """Prices of all actions, scaled if asked for. Raises: PricingError naming an action without a price."""
+        return self.load_prices()
+
+    def load_prices(self, aliases: Mapping[str, str] | None = None) -> PriceTable:
+        """Return the prices with some classes of `energy.yaml` replaced by others, scaled if asked for."""
         own = Path(inspect.getfile(type(self))).with_name("energy.yaml")
-        table = load_prices(own, self.config.prices, self.actions, self.config.clock_MHz, self.folder)
+        table = load_prices(own, self.config.prices, self.actions, self.config.clock_MHz, self.folder, aliases)
         node_nm = self.config.scale_prices_to_nm
         return table if node_nm is None else scaled(table, node_nm)
+
+    @property
+    def price_readings(self) -> Mapping[str, PriceTable]:
+        """Other readings of prices the source leaves open, by what they assume; energies are told for each."""
+        return {}
 
     @property
     def peak_macs_per_cycle(self) -> int:
@@ -206,6 +230,11 @@ class Accelerator(ABC):
     def can_expect(self) -> bool:
         """True if the machine counts from zero fractions, so shape-only networks need no tensors."""
         return type(self).expect is not Accelerator.expect
+
+    @property
+    def reads_channel_means(self) -> bool:
+        """True if `prepare` needs the mean activation of every input channel (`LayerParams.x_mean`)."""
+        return False
 
     def place(self, layers: Sequence[Layer]) -> dict[str, Placement]:
         """Decide for a run of consecutive layers what stays on chip; default: everything in DRAM."""
@@ -264,6 +293,6 @@ def accelerator_class(kind: str) -> type[Accelerator]:
 
 
 __all__ = [
-    "Accelerator", "AcceleratorConfig", "Activity", "BatchActivity", "Clockwork", "Draws", "Placement", "Plan",
-    "RtlBlock", "Stored", "Timing", "accelerator_class", "known_accelerators",
+    "Accelerator", "AcceleratorConfig", "Activity", "BatchActivity", "Clockwork", "Column", "Draws", "Placement",
+    "Plan", "RtlBlock", "Stored", "Timing", "accelerator_class", "known_accelerators",
 ]  # fmt: skip

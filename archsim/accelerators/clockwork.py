@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archsim.accelerators.base import Accelerator, BatchActivity, Clockwork, Plan, Timing
 from archsim.counts import Counts
@@ -32,10 +32,13 @@ def simulate_batch(
     """Run `machine.time` for one batch; counts of the activity are included."""
     import simpy
 
-    env = simpy.Environment()
-    port = memory.port(env, machine.config.clock_MHz)
-    work = Clockwork(env, port, Counts(dict(activity.counts)), trace)
-    process = env.process(machine.time(layer, plan, activity, work))
-    timing = env.run(until=process)
+    def fresh() -> Clockwork:
+        env = simpy.Environment()
+        return Clockwork(env, memory.port(env, machine.config.clock_MHz), Counts(), fresh)
+
+    work = replace(fresh(), trace=trace)
+    work.counts.merge(dict(activity.counts))
+    process = work.env.process(machine.time(layer, plan, activity, work))
+    timing = work.env.run(until=process)
     assert isinstance(timing, Timing)
-    return Timed(int(env.now), work.counts, port.counts(), timing)
+    return Timed(int(work.env.now), work.counts, work.memory.counts(), timing)
