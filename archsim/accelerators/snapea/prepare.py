@@ -1,0 +1,70 @@
+"""Offline: from clean weights and the levels of `speculation` to what DRAM holds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from archsim.accelerators.snapea.config import SnapeaConfig
+from archsim.accelerators.snapea.order import SnapeaStored, Speculation, order_layer
+from archsim.accelerators.snapea.plan import as_conv
+from archsim.approx import LayerSetting
+from archsim.errors import MappingError, StudyError
+from archsim.workload.layers import Layer
+from archsim.workload.params import Array, LayerParams
+
+KNOB = "speculation"
+COLUMNS = ("filter", "level", "th", "n")
+
+
+def prepare_layer(config: SnapeaConfig, layer: Layer, params: LayerParams, setting: LayerSetting) -> SnapeaStored:
+    """Return reordered weights and indices of `layer`.
+
+    Raises: StudyError for a level that has no usable row; MappingError if an n exceeds the weights of its kernel, or
+    `region_order` needs calibration images and there are none.
+    """
+    assert params.weights is not None
+    weights = params.weights.reshape(len(params.weights), -1)
+    importance = mean_inputs(layer, params) if config.region_order == "activation" else None
+    speculation = chosen_levels(layer.name, setting, len(weights))
+    streams = order_layer(layer.name, weights, config.region_order, config.drop_zero_weights, speculation, importance)
+    return SnapeaStored(params, streams)
+
+
+def mean_inputs(layer: Layer, params: LayerParams) -> Array:
+    """Return the mean activation every weight of a kernel meets, float64 (M, K), from the calibration images.
+
+    Raises: MappingError without calibration images.
+    """
+    if params.x_mean is None:
+        raise MappingError(f"layer {layer.name!r}: region_order 'activation' needs calibration images, there are none")
+    conv = as_conv(layer)
+    group = np.arange(conv.M) // (conv.M // conv.groups)
+    channels = params.x_mean.reshape(conv.groups, -1)[group]
+    return np.repeat(channels, conv.R * conv.S, axis=1)
+
+
+def chosen_levels(name: str, setting: LayerSetting, filters: int) -> dict[int, Speculation]:
+    """Return (th, n) of every filter that is not at level 0.
+
+    Raises: StudyError naming layer, filter and level without a row, or the row with a value that cannot be used.
+    """
+    chosen = setting.level(KNOB)
+    levels = chosen if isinstance(chosen, tuple) else (chosen,) * filters
+    rows = {(row.get("filter"), row.get("level")): row for row in setting.tables.get(KNOB, ())}
+    found = {}
+    for m, level in enumerate(levels):
+        if not level:
+            continue
+        row = rows.get((m, level))
+        if row is None:
+            raise StudyError(f"levels.{KNOB}.{name}: no row for filter {m}, level {level}")
+        found[m] = Speculation(*(_whole(name, m, level, key, row.get(key)) for key in ("th", "n")))
+    return found
+
+
+def _whole(name: str, m: int, level: int, key: str, value: object) -> int:
+    """Return a cell as an integer."""
+    if not isinstance(value, int | float) or value != int(value):
+        want = f"a whole number (columns: {', '.join(COLUMNS)})"
+        raise StudyError(f"levels.{KNOB}.{name}: filter {m}, level {level}: {key} must be {want}, got {value!r}")
+    return int(value)
