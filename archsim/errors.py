@@ -51,6 +51,10 @@ class PricingError(ArchsimError):
     """A counted action has no price, or a price table is not usable."""
 
 
+class CosimError(ArchsimError):
+    """A Verilog block cannot be built, or its simulation ended without a verdict."""
+
+
 class OutputError(ArchsimError):
     """The output folder cannot be written."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -248,29 +249,33 @@ def test_rtl_model_computes_the_layers_own_windows(layer: Any) -> None:
     assert y is not None
     (block,) = case.machine.rtl
     seen = []
-    for steps in block.cases_from(case.layer, case.plan, x, stored, tiles=40, seed=3):
-        model = block.model(block.parameters)
-        outputs = [model.step(signals) for signals in steps]
-        assert [out["out_valid"] for out in outputs] == [0] * (len(steps) - 1) + [1]
+    for one in block.cases_from(case.machine.config, case.layer, case.plan, x, stored, 40, 3):
+        outputs = [out for _, out in one.play(block.model(block.parameters(case.machine.config, case.layer)))]
+        assert [out["out_valid"] for out in outputs] == [0] * (len(outputs) - 1) + [1]
+        assert one.outcomes == ({"out": outputs[-1]["out"]},) and one.totals == {"out": outputs[-1]["out"]}
         seen.append(outputs[-1]["out"])
     assert set(seen) <= set(y.reshape(-1).tolist()) and len(set(seen)) > 10
 
 
 def test_rtl_model_wraps_at_its_width_and_ignores_idle_cycles() -> None:
-    (block,) = Case("mac_array", "small", LAYERS[0]).machine.rtl
-    wide, narrow = block.model(block.parameters), block.model({**block.parameters, "WACC": 32})
-    wrapped = expected = 0
-    for steps in block.random_cases(11):
-        for signals in steps:
+    machine = Case("mac_array", "small", LAYERS[0]).machine
+    (block,) = machine.rtl
+    parameters = block.parameters(machine.config)
+    wide, narrow = block.model(parameters), block.model({**parameters, "WACC": 32})
+    wrapped = expected = ends = 0
+    for one in islice(block.random_cases(machine.config, 11), 8):
+        for signals, outputs in one.play(wide):
+            low = narrow.step(signals)["out"]
+            if not signals["rst"]:
+                assert outputs == {"out_valid": ends, "out": expected}
+                assert -(2**31) <= low < 2**31 and (low - expected) % 2**32 == 0
+                wrapped += low != expected
             if signals["valid"]:
                 expected = (signals["bias"] if signals["first"] else expected) + signals["x"] * signals["w"]
-            assert wide.step(signals) == {"out_valid": int(signals["valid"] and signals["last"]), "out": expected}
-            low = narrow.step(signals)["out"]
-            assert -(2**31) <= low < 2**31 and (low - expected) % 2**32 == 0
-            wrapped += low != expected
+            expected, ends = 0 if signals["rst"] else expected, int(signals["valid"] and signals["last"])
     assert wrapped
-    first, again = (list(block.random_cases(5)) for _ in range(2))
-    assert first == again != list(block.random_cases(6))
+    first, again, other = (list(islice(block.random_cases(machine.config, seed), 8)) for seed in (5, 5, 6))
+    assert first == again != other
 
 
 # scalar streams -------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from archsim.accelerators.base import (
     Timing,
 )
 from archsim.accelerators.snapea.config import IO_RAM_PRICES, PRESETS, SnapeaConfig
+from archsim.accelerators.snapea.rtl import SNAPEA_PE
 from archsim.approx import Knob, LayerSetting
 from archsim.energy import PriceTable
 from archsim.workload.formats import Fixed
@@ -55,6 +56,7 @@ class Snapea(Accelerator):
             "noc.ifmap_delivery", "noc.weight_delivery", "array.active_cycle",
         }
     )  # fmt: skip
+    rtl = (SNAPEA_PE,)
     columns = (
         Column("nu", "negative_windows", "total_windows", "share of windows whose dense result is negative"),
         Column("pi", "non_negative_macs", "streamed_macs", "share of weights before the negative part"),

@@ -274,7 +274,7 @@ def run_block(
             end = min(rows, (batch + 1) * batch_rows - first_row)
             first, last = np.uint64(row * Q), np.uint64(end * Q)
             _tally(first, last, dense, op, stop, stats, batch, m)
-            if lost.shape[0] or part.stepwise[k]:
+            if lost.shape[0] or part.n[k] > 0 or part.stepwise[k]:
                 _tally_errors(first, last, dense, stop, stats, batch, m)
             row = end
         for row in range(rows):

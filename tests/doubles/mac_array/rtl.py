@@ -3,53 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from archsim.accelerators.base import RtlBlock
+from archsim.accelerators.base import RtlBlock, RtlModel, Signals
+from archsim.workload.layers import Layer
 
-Signals = Mapping[str, int]
-IDLE: Signals = {"valid": 0, "first": 0, "last": 0, "x": 0, "w": 0, "bias": 0}
+IDLE: Signals = {"rst": 0, "valid": 0, "first": 0, "last": 0, "x": 0, "w": 0, "bias": 0}
 
 
 class MacLane:
-    """Registers of the lane; one `step` is one clock cycle, outputs are those after the edge."""
+    """Registers of the lane; one `step` is one clock cycle, outputs are those before the edge."""
 
     def __init__(self, parameters: Mapping[str, int]) -> None:
         self.width = parameters["WACC"]
-        self.acc = 0
+        self.acc = self.valid = 0
 
     def step(self, inputs: Signals) -> dict[str, int]:
-        if inputs["valid"]:
+        outputs = {"out_valid": self.valid, "out": self.acc}
+        self.valid = int(inputs["valid"] and inputs["last"] and not inputs["rst"])
+        if inputs["rst"]:
+            self.acc = 0
+        elif inputs["valid"]:
             start = inputs["bias"] if inputs["first"] else self.acc
             self.acc = self._wrapped(start + inputs["x"] * inputs["w"])
-        return {"out_valid": int(inputs["valid"] and inputs["last"]), "out": self.acc}
+        return outputs
 
     def _wrapped(self, value: int) -> int:
         half = 1 << (self.width - 1)
         return (value + half) % (2 * half) - half
 
 
-def window_steps(x: Sequence[int], w: Sequence[int], bias: int) -> list[Signals]:
-    """Return the stimuli of one window."""
-    last = len(x) - 1
-    return [
-        {"valid": 1, "first": int(k == 0), "last": int(k == last), "x": int(a), "w": int(b), "bias": int(bias)}
-        for k, (a, b) in enumerate(zip(x, w))
-    ]
+@dataclass(frozen=True)
+class Window:
+    """One window: its products, cycle by cycle, and what must come out."""
+
+    about: str
+    steps: tuple[Signals, ...]
+    outcomes: tuple[Signals, ...]
+    totals: Signals
+
+    def play(self, model: RtlModel) -> Iterator[tuple[Signals, Signals]]:
+        for inputs in ({**IDLE, "rst": 1}, *self.steps, IDLE):
+            yield inputs, model.step(inputs)
 
 
-def random_cases(seed: int) -> Iterator[list[Signals]]:
-    """Yield windows of random length and codes, with idle cycles between and inside."""
+def window(about: str, x: Sequence[int], w: Sequence[int], bias: int, gaps: Sequence[bool] = ()) -> Window:
+    """Return one window, with an idle cycle before a step where `gaps` says so."""
+    last, steps = len(x) - 1, list[Signals]()
+    for k, (a, b) in enumerate(zip(x, w)):
+        steps += [IDLE] if k < len(gaps) and gaps[k] else []
+        inside = {"valid": 1, "first": int(k == 0), "last": int(k == last), "x": int(a), "w": int(b), "bias": int(bias)}
+        steps.append({**IDLE, **inside})
+    out = int(bias) + sum(int(a) * int(b) for a, b in zip(x, w))
+    return Window(about, tuple(steps), ({"out": out},), {"out": out})
+
+
+def random_cases(config: Any, seed: int) -> Iterator[Window]:
+    """Yield windows of random length and codes without end, with idle cycles between and inside."""
     rng = np.random.default_rng(seed)
-    for _ in range(8):
+    while True:
         x, w = rng.integers(-(2**15), 2**15, (2, int(rng.integers(1, 40))))
-        steps = window_steps(x.tolist(), w.tolist(), int(rng.integers(-(2**31), 2**31)))
-        yield [signals for step in steps for signals in ([IDLE, step] if rng.random() < 0.3 else [step])]
+        bias = int(rng.integers(-(2**31), 2**31))
+        yield window(f"{len(x)} products", x.tolist(), w.tolist(), bias, (rng.random(len(x)) < 0.3).tolist())
 
 
-def cases_from(layer: Any, plan: Any, x: Any, stored: Any, tiles: int, seed: int) -> Iterator[list[Signals]]:
+def cases_from(config: Any, layer: Any, plan: Any, x: Any, stored: Any, tiles: int, seed: int) -> Iterator[Window]:
     """Yield `tiles` windows of a real layer, drawn by the seed."""
     from tests.doubles.mac_array.function import window_matrix
 
@@ -60,7 +81,11 @@ def cases_from(layer: Any, plan: Any, x: Any, stored: Any, tiles: int, seed: int
         m, at = int(rng.integers(len(weights))), int(rng.integers(len(windows[0])))
         done = stored.extra[m]
         flat = weights[m].reshape(-1)
-        yield window_steps(windows[m][at][done].tolist(), flat[done].tolist(), int(bias[m]))
+        yield window(f"filter {m}, window {at}", windows[m][at][done].tolist(), flat[done].tolist(), int(bias[m]))
 
 
-MAC_LANE = RtlBlock("mac_lane", "mac_lane", {"W": 16, "WACC": 48}, MacLane, random_cases, cases_from)
+def parameters_of(config: Any, layer: Layer | None = None) -> dict[str, int]:
+    return {"W": 16, "WACC": 48}
+
+
+MAC_LANE = RtlBlock("mac_lane", ("out_valid", None), parameters_of, MacLane, random_cases, cases_from)
