@@ -16,7 +16,7 @@ from archsim.accelerators.snapea.kernel import STATS, Place, run_block
 from archsim.accelerators.snapea.lanes import group_steps, input_reads, pe_cycles
 from archsim.accelerators.snapea.order import SnapeaStored, Speculation, Streams, order_layer
 from archsim.accelerators.snapea.plan import SnapeaPlan, as_conv, row_groups
-from archsim.accelerators.snapea.rtl import ALWAYS, Group, Kernel, Pattern, PeCase, packed, parameters_of
+from archsim.accelerators.snapea.rtl_model import ALWAYS, Group, Kernel, Pattern, PeCase, packed, parameters_of
 from archsim.errors import MappingError
 from archsim.kernels._blocks import gather_columns
 from archsim.kernels._geometry import conv_shape
