@@ -117,6 +117,10 @@ class Study:
         """Return an error that points at `path` in the study file."""
         return self.source.error(path, message)
 
+    def machine_of(self, layer: str) -> str:
+        """Return the machine a layer is assigned to."""
+        return self.assign.get(layer, self.assign["default"])
+
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved study as plain data: what `--resolved` prints and `result.json` keeps."""
         machines = {
@@ -351,7 +355,7 @@ def check_layer_names(study: Study, network: Network) -> None:
         if path[-1] not in layers:
             raise study.error(path, f"no layer {path[-1]!r} in {network.name}{did_you_mean(path[-1], layers)}")
     for name, setting in study.setting.items():
-        machine = study.machines[study.assign.get(name, study.assign["default"])]
+        machine = study.machines[study.machine_of(name)]
         known = {
             knob.name: knob for knob in (*accelerator_class(machine.kind).knobs, *memory_class(study.memory.kind).knobs)
         }
@@ -362,6 +366,11 @@ def check_layer_names(study: Study, network: Network) -> None:
                 )
         for knob, level in setting.levels.items():
             _check_level(study, ("knobs", name, knob), known[knob], level, setting, layers[name])
+    for name, spec in study.machines.items():
+        mine = {layer: one for layer, one in study.setting.items() if study.machine_of(layer) == name}
+        if name in (study.assign["default"], *study.assign.values()):
+            with study.source.errors_at(("platform", "accelerators", name)):
+                accelerator_class(spec.kind).check_setting(spec.config, mine)
 
 
 def _check_level(

@@ -23,7 +23,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class LayerResult:
-    """One layer on one machine, summed over the timed images; `type` is that of the network, as Conv or Linear."""
+    """One layer on one machine, summed over the timed images; `type` is that of the network, as Conv or Linear.
+
+    `energy_readings_pJ`: the whole energy under other readings of prices that the machine's source leaves open.
+    """
 
     name: str
     type: str
@@ -36,6 +39,7 @@ class LayerResult:
     counts: Mapping[str, int] = field(default_factory=dict)
     energy_pJ: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    energy_readings_pJ: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def energy_total_pJ(self) -> float:
@@ -67,6 +71,7 @@ class Totals:
     images_timed: int
     batches: int
     by_accelerator: Mapping[str, AcceleratorTotals] = field(default_factory=dict)
+    energy_readings_pJ: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -200,10 +205,11 @@ def sum_parts(
     clock_MHz: float,
     parts: list[BatchPart],
     prices: tuple[PriceTable, ...],
+    readings: Mapping[str, tuple[PriceTable, ...]],
     told: Mapping[str, Any],
     idle_power_mW: float,
 ) -> LayerResult:
-    """Add up the batches of one layer and price the counts; `told` are metrics of the whole layer."""
+    """Add up the batches of one layer and price the counts, `readings` too; `told` are metrics of the whole layer."""
     counts = Counts()
     for part in parts:
         counts.merge(part.timed.counts, part.times)
@@ -223,6 +229,10 @@ def sum_parts(
         counts=dict(sorted(counts.items())),
         energy_pJ=energy,
         metrics={**merge_metrics(parts), **told},
+        energy_readings_pJ={
+            name: math.fsum(with_idle(account(counts, tables), idle_power_mW, latency_us).values())
+            for name, tables in readings.items()
+        },
     )
 
 
@@ -289,16 +299,31 @@ def sum_totals(
         images_timed=images_timed,
         batches=batches,
         by_accelerator=by_accelerator,
+        energy_readings_pJ=_readings(layers),
     )
 
 
+def _readings(layers: tuple[LayerResult, ...]) -> dict[str, float]:
+    """Return the energy of all layers under every reading; a layer that has no such reading counts as it is."""
+    names = dict.fromkeys(name for layer in layers for name in layer.energy_readings_pJ)
+    return {
+        name: math.fsum(layer.energy_readings_pJ.get(name, layer.energy_total_pJ) for layer in layers) for name in names
+    }
+
+
 def ratios(baseline: Totals, study: Totals) -> dict[str, float | None]:
-    """Return baseline / study of cycles, latency and energy; None where one of them is missing or zero."""
-    pairs = {
+    """Return baseline / study of cycles, latency and energy; None where one of them is missing or zero.
+
+    Under `energy, <reading>` stands the ratio of the energies with that reading of the prices on both sides.
+    """
+    pairs: dict[str, tuple[float | None, float | None]] = {
         "cycles": (baseline.cycles, study.cycles),
         "latency": (baseline.latency_us, study.latency_us),
         "energy": (baseline.energy_pJ, study.energy_pJ),
     }
+    for name in dict.fromkeys((*study.energy_readings_pJ, *baseline.energy_readings_pJ)):
+        both = (one.energy_readings_pJ.get(name, one.energy_pJ) for one in (baseline, study))
+        pairs[f"energy, {name}"] = (next(both), next(both))
     return {key: a / b if a is not None and b else None for key, (a, b) in pairs.items()}
 
 

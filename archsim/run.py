@@ -79,7 +79,14 @@ def _provenance(session: Session) -> dict[str, Any]:
             "padding": "MACs count padding taps and zero weights",
             "data": session.bench.data.source if session.bench.data else None,
         },
-        "machines": {name: {"about": study.machines[name].about(machine)} for name, machine in machines.items()},
+        "machines": {
+            name: {
+                "about": study.machines[name].about(machine),
+                "area_mm2": machine.config.area_mm2,
+                "columns": [column._asdict() for column in machine.columns],
+            }
+            for name, machine in machines.items()
+        },
         "prices": {
             **{name: asdict(machine.prices) for name, machine in machines.items()},
             "memory": asdict(session.memory.prices),

@@ -270,8 +270,10 @@ class Session:
             "saturated_words": trail.saturated_words[layer.name],
             "overflow_events": trail.overflow_events[layer.name],
         }
-        prices = (seat.machine.prices, self.memory.prices)
-        return sum_parts(layer, name, seat.machine.config.clock_MHz, parts, prices, told, self._idle_mW(name))
+        machine, memory = seat.machine, self.memory.prices
+        readings = {reading: (table, memory) for reading, table in machine.price_readings.items()}
+        prices, idle_mW = (machine.prices, memory), self._idle_mW(name)
+        return sum_parts(layer, name, machine.config.clock_MHz, parts, prices, readings, told, idle_mW)
 
     def _idle_mW(self, busy: str) -> float:
         """Return the power of the machines that idle while `busy` runs."""

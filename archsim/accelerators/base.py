@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from archsim.approx import Knob, LayerSetting
+from archsim.approx import Knob, LayerSetting, Setting
 from archsim.counts import Action, Counts
 from archsim.energy import PriceTable, load_prices, scaled
 from archsim.errors import StudyError, did_you_mean
@@ -44,6 +44,11 @@ class AcceleratorConfig(BaseModel):
     idle_power_mW: float = Field(
         default=0.0, ge=0, allow_inf_nan=False, description="charged while other machines of the platform run"
     )
+
+    @property
+    def area_mm2(self) -> float | None:
+        """Area of the machine; None if its source states none."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -247,6 +252,10 @@ class Accelerator(ABC):
     def __init__(self, config: AcceleratorConfig, folder: Path | None = None) -> None:
         self.config = config
         self.folder = folder
+
+    @classmethod
+    def check_setting(cls, config: Any, setting: Setting) -> None:
+        """Refuse levels of this machine's layers that contradict its Config. Raises: StudyError."""
 
     @cached_property
     def prices(self) -> PriceTable:

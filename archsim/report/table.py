@@ -44,10 +44,11 @@ def time_text(latency_us: float) -> str:
 
 def run_report(result: Mapping[str, Any]) -> RenderableType:
     """Return the whole answer of one run: layers, totals, energy by component, accuracy, identity, notes."""
-    parts: list[RenderableType] = [_layer_table(result), _component_table(result["layers"]), _facts(result)]
+    parts: list[RenderableType] = [_layer_table(result), _component_table(result["layers"])]
+    parts += [_machine_table(result, name) for name, one in result["provenance"]["machines"].items() if one["columns"]]
     if result["compare_to"] is not None:
-        parts.insert(2, _comparison_table(result))
-    return Group(*parts)
+        parts.append(_comparison_table(result))
+    return Group(*parts, _facts(result))
 
 
 def _layer_table(result: Mapping[str, Any]) -> Table:
@@ -93,8 +94,8 @@ def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.3g} %" if whole else "-"
 
 
-def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    """Return an empty table with text columns left and figures right."""
+def _table(title: str, left: Sequence[str], right: Sequence[str], widest: int = 20) -> Table:
+    """Return an empty table with text columns left, at most `widest` each, and figures right."""
     table = Table(
         title=title,
         title_justify="left",
@@ -105,7 +106,7 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
         header_style="cyan",
     )
     for name in left:
-        table.add_column(name, no_wrap=True, max_width=20, overflow="ellipsis")
+        table.add_column(name, no_wrap=True, max_width=widest, overflow="ellipsis")
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table
@@ -144,22 +145,50 @@ def _component_table(layers: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def _machine_table(result: Mapping[str, Any], machine: str) -> Table:
+    """Return the figures of its own that a machine tells, layer by layer, and over all layers that have them."""
+    columns = result["provenance"]["machines"][machine]["columns"]
+    table = _table(f"figures of {machine}", ("layer",), tuple(column["title"] for column in columns))
+    rows = [{**layer, **layer["metrics"]} for layer in result["layers"] if layer["accelerator"] == machine]
+    for row in rows:
+        table.add_row(row["name"], *(_share([row], column) for column in columns))
+    table.add_section()
+    told = [row for row in rows if all(column["numerator"] in row for column in columns)]
+    table.add_row("together", *(_share(told, column) for column in columns), style="bold")
+    return table
+
+
+def _share(rows: Sequence[Mapping[str, Any]], column: Mapping[str, str]) -> str:
+    """Return the sum of one figure over the sum of another; '-' if a row has not both."""
+    above, below = column["numerator"], column["denominator"]
+    if not rows or not all(above in row and below in row for row in rows):
+        return "-"
+    whole = sum(row[below] for row in rows)
+    return f"{sum(row[above] for row in rows) / whole:.3f}" if whole else "-"
+
+
 def _comparison_table(result: Mapping[str, Any]) -> Table:
     """Return the second assignment beside the first, with baseline / study ratios."""
     here, there = result["totals"], result["compare_to"]["totals"]
-    table = _table("compared to the second assignment", ("",), ("study", "compared to", "ratio"))
-    ratios = result["compare_to"]["ratios"]
-    for key, field, show in (
-        ("cycles", "cycles", _count),
-        ("latency", "latency_us", time_text),
-        ("energy", "energy_pJ", energy_text),
-    ):
-        ratio = "-" if ratios[key] is None else f"{ratios[key]:.3f}x"
-        table.add_row(key, show(here[field]), show(there[field]), ratio)
+    table = _table("compared to the second assignment", ("",), ("study", "compared to", "ratio"), widest=40)
+    for key, value in result["compare_to"]["ratios"].items():
+        ratio = "-" if value is None else f"{value:.3f}x"
+        table.add_row(key, _compared(here, key), _compared(there, key), ratio)
     for quality, other in ((result["quality"], result["compare_to"]["quality"]),):
         if quality and other:
             table.add_row(quality["metric"], f"{quality['value']:.4f}", f"{other['value']:.4f}", "")
     return table
+
+
+def _compared(totals: Mapping[str, Any], key: str) -> str:
+    """Return the figure of one run that a ratio is made of; energies also per MAC that was done."""
+    if key == "cycles":
+        return _count(totals["cycles"])
+    if key == "latency":
+        return time_text(totals["latency_us"])
+    energy_pJ = totals["energy_readings_pJ"].get(key.removeprefix("energy, "), totals["energy_pJ"])
+    per_mac = f" ({energy_pJ / totals['macs_done']:.3g} pJ/MAC)" if totals["macs_done"] else ""
+    return energy_text(energy_pJ) + per_mac
 
 
 def _count(value: int | None) -> str:
@@ -189,7 +218,9 @@ def _facts(result: Mapping[str, Any]) -> Text:
     )
     lines.append(f"           workload hash {workload['hash']}; {workload['padding']}")
     for name, machine in provenance["machines"].items():
-        lines.append(f"{name:<10} {machine['about']}")
+        area = f", {machine['area_mm2']:.4g} mm2" if machine["area_mm2"] else ""
+        lines.append(f"{name:<10} {machine['about']}{area}")
+        lines += _wrapped("", [f"{column['title']}: {column['about']}" for column in machine["columns"]])
     for name, table in provenance["prices"].items():
         lines += _wrapped(f"pJ, {name}", _price_texts(table["prices"].values()))
     lines.append("           prices without a mark have a source, * is assumed, + calibrated; all in result.json")

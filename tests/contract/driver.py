@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,17 @@ def outputs_network(layer: Layer) -> bool:
     return layer.name == "logits"
 
 
+def level_tables(kind: str) -> ModuleType | None:
+    """Return `tests/levels/<kind>.py`, for machines whose levels are data."""
+    if not any(knob.levels is None for knob in known_accelerators()[kind].knobs):
+        return None
+    return importlib.import_module(f"tests.levels.{kind}")
+
+
 def build(kind: str, preset: str, **changes: Any) -> Accelerator:
-    """Return the machine of a preset, some Config fields changed."""
-    machine = known_accelerators()[kind]
-    return machine(machine.Config(**{**machine.presets[preset], **changes}))
+    """Return the machine of a preset, some Config fields changed; levels may need a Config of their own."""
+    machine, needed = known_accelerators()[kind], getattr(level_tables(kind), "CONFIG", {})
+    return machine(machine.Config(**{**machine.presets[preset], **needed, **changes}))
 
 
 def _weight_shape(layer: Layer) -> tuple[int, ...]:
@@ -189,7 +197,7 @@ class Case:
         tables = {}
         highest = (knob.levels or 1) - 1
         if knob.levels is None:
-            rows = importlib.import_module(f"tests.levels.{self.kind}").table(knob.name, self.layer, self.tensors[1])
+            rows = level_tables(self.kind).table(knob.name, self.layer, self.tensors[1])  # type: ignore[union-attr]
             tables = {knob.name: rows}
             highest = max(row["level"] for row in rows)
         return [LayerSetting({knob.name: level}, tables) for level in range(highest + 1)]

@@ -11,6 +11,7 @@ from archsim.workload.params import LayerParams
 from tests.contract.driver import parameters
 from tests.doubles.mac_array.function import window_matrix
 
+CONFIG = {"mode": "predictive"}
 QUANTILES = (0.75, 0.9, 1.0)
 
 

@@ -20,8 +20,9 @@ from archsim.accelerators.base import (
 )
 from archsim.accelerators.snapea.config import IO_RAM_PRICES, PRESETS, SnapeaConfig
 from archsim.accelerators.snapea.rtl import SNAPEA_PE
-from archsim.approx import Knob, LayerSetting
+from archsim.approx import Knob, LayerSetting, Setting
 from archsim.energy import PriceTable
+from archsim.errors import StudyError
 from archsim.workload.formats import Fixed
 from archsim.workload.layers import Conv, Layer, Linear
 from archsim.workload.params import Array, LayerParams
@@ -69,6 +70,15 @@ class Snapea(Accelerator):
         ),
     )
     config: SnapeaConfig
+
+    @classmethod
+    def check_setting(cls, config: SnapeaConfig, setting: Setting) -> None:
+        """Only the predictive mode takes levels of `speculation`, and it does not go without. Raises: StudyError."""
+        levels = [name for name, one in setting.items() if one.level("speculation")]
+        if config.mode == "predictive" and not levels:
+            raise StudyError("mode 'predictive' needs levels of the knob 'speculation' (archsim tune finds them)")
+        if config.mode != "predictive" and levels:
+            raise StudyError(f"mode {config.mode!r} takes no levels of 'speculation', got some for {', '.join(levels)}")
 
     @cached_property
     def prices(self) -> PriceTable:

@@ -149,7 +149,7 @@ def _orders(weights: Array, region_order: str, drop_zeros: bool, importance: Arr
     for first in range(0, len(weights), size):
         part = slice(first, first + size)
         block, expected = weights[part], None if importance is None else importance[part]
-        orders = np.argsort(_keys(block, region_order, expected), axis=1, kind="stable").astype(np.uint16)
+        orders = _sorted(block, region_order, expected).astype(np.uint16)
         for row, order in zip(block, orders):
             yield _without_zeros(row, order) if drop_zeros else order
 
@@ -160,16 +160,15 @@ def _without_zeros(weights: Array, order: Array) -> Array:
     return kept if len(kept) else order[:1]
 
 
-def _keys(weights: Array, region_order: str, importance: Array | None) -> Array:
-    """Return sort keys (M, K): ascending and stable, they put the non-negative part first and order both parts."""
+def _sorted(weights: Array, region_order: str, importance: Array | None) -> Array:
+    """Return the order of every kernel without speculation, int64 (M, K); equal weights stay in place."""
     if region_order == "index":
-        return weights < 0
+        return np.argsort(weights < 0, axis=1, kind="stable")
     if region_order == "magnitude":  # 16-bit keys are sorted by radix: 3 times as fast as 32-bit ones
-        return np.where(weights < 0, weights.view(np.uint16), (np.iinfo(np.int16).max - weights).astype(np.uint16))
+        keys = np.where(weights < 0, weights.view(np.uint16), (np.iinfo(np.int16).max - weights).astype(np.uint16))
+        return np.argsort(keys, axis=1, kind="stable")
     assert importance is not None
-    expected = weights * importance.astype(np.float64)
-    below_any = expected.min() - expected.max() - 1
-    return np.where(weights < 0, expected, below_any - expected)
+    return np.lexsort((-np.abs(weights * importance), weights < 0), axis=1)
 
 
 def _with_speculation(weights: Array, order: Array, n: int) -> Array:

@@ -17,7 +17,7 @@ COLUMNS = ("filter", "level", "th", "n")
 
 
 def prepare_layer(config: SnapeaConfig, layer: Layer, params: LayerParams, setting: LayerSetting) -> SnapeaStored:
-    """Return reordered weights and indices of `layer`.
+    """Return reordered weights and indices of `layer`; only the predictive mode speculates.
 
     Raises: StudyError for a level that has no usable row; MappingError if an n exceeds the weights of its kernel, or
     `region_order` needs calibration images and there are none.
@@ -25,7 +25,7 @@ def prepare_layer(config: SnapeaConfig, layer: Layer, params: LayerParams, setti
     assert params.weights is not None
     weights = params.weights.reshape(len(params.weights), -1)
     importance = mean_inputs(layer, params) if config.region_order == "activation" else None
-    speculation = chosen_levels(layer.name, setting, len(weights))
+    speculation = chosen_levels(layer.name, setting, len(weights)) if config.mode == "predictive" else {}
     streams = order_layer(layer.name, weights, config.region_order, config.drop_zero_weights, speculation, importance)
     return SnapeaStored(params, streams)
 
