@@ -253,7 +253,7 @@ class Accelerator(ABC):
         self.config = config
         self.folder = folder
 
-    @classmethod
+    @classmethod  # noqa: B027 - most machines take any setting
     def check_setting(cls, config: Any, setting: Setting) -> None:
         """Refuse levels of this machine's layers that contradict its Config. Raises: StudyError."""
 

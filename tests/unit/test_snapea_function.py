@@ -1,4 +1,4 @@
-"""The kernel: bit-equal to the dense layer, step for step equal to a window-by-window reference, sound where it stops."""
+"""The kernel: bit-equal to the dense layer, step for step equal to a slow reference, sound where it stops."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_groups_equal_the_written_rules(K: int, bubble: int, lanes: int, data: s
 
 @given(st.integers(1, 30), st.integers(0, 6), st.integers(1, 4), st.integers(1, 21), st.data())
 def test_lane_laws(K: int, bubble: int, rows: int, Q: int, data: st.DataObject) -> None:
-    """More lanes never take longer, and twice the lanes never less than half as long: ragged rows, last drain included."""
+    """More lanes never take longer, twice the lanes never less than half as long: ragged rows, last drain included."""
     op = np.array(data.draw(st.lists(st.integers(1, K), min_size=rows * Q, max_size=rows * Q))).reshape(rows, Q)
     cycles = {}
     for lanes in (1, 2, 4, 8, 16):
