@@ -23,7 +23,7 @@ T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data_app = typer.Typer(invoke_without_command=True, help="List data sets and networks found, or fetch a data set.")
 app.add_typer(data_app, name="data")
-EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_DIFFERENT, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 
@@ -108,6 +108,49 @@ def list_(as_json: JsonOption = False) -> None:
         print(json.dumps(known, indent=1))
     else:
         _console().print(catalogue_tables(known))
+
+
+@app.command()
+def cosim(
+    block: Annotated[str | None, typer.Argument(help="RTL block, as snapea_pe [default: show all blocks]")] = None,
+    study: Annotated[str | None, typer.Option(help="cut tiles from the layers of this study, with its images")] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="layer to cut from [default: all that can be shown]")] = None,
+    tiles: Annotated[int, typer.Option(min=1, help="tiles of every layer")] = 20,
+    cases: Annotated[int, typer.Option(min=1, help="random cases, without a study")] = 200,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="field of the machine (lanes=8), or of the study")
+    ] = None,
+    simulator: Annotated[str | None, typer.Option(help="icarus or verilator [default: the first one found]")] = None,
+    waves: Annotated[bool, typer.Option("--waves", help="record waves of everything")] = False,
+    out: Annotated[Path | None, typer.Option(help="folder for waves [default: runs/cosim-<block>]")] = None,
+    inventory: Annotated[
+        bool, typer.Option("--inventory", help="operators and registers of the RTL, nothing runs")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an RTL block beside its model; exit code 1 at the first difference."""
+    from archsim.report.cosim_table import blocks_table, inventory_table, verdict_table
+
+    if block is None or inventory:
+        from archsim.cosim.campaign import block_rows, inventory_rows
+
+        rows, show = (inventory_rows(block), inventory_table) if inventory else (block_rows(), blocks_table)
+        print(json.dumps(rows, indent=1)) if as_json else _console().print(show(rows))
+        return
+    from archsim.cosim.campaign import Request, campaign
+
+    folder = out or Path("runs") / f"cosim-{block}"
+    request = Request(block, study, tuple(layer or ()), tiles, cases, seed, tuple(set_ or ()), simulator, folder, waves)
+
+    def work() -> list[dict[str, Any]]:
+        with _progress(f"cosim {block}", show=not as_json) as progress:
+            return campaign(request, progress)
+
+    found = _interruptible(work)
+    print(json.dumps(found, indent=1)) if as_json else _console().print(verdict_table(found))
+    if any(row["difference"] for row in found):
+        sys.exit(EXIT_DIFFERENT)
 
 
 @app.command()

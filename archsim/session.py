@@ -6,12 +6,12 @@ Function first, time second: `Session.quality` sends images through the network 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import count, groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -48,8 +48,43 @@ from archsim.workload.synthetic import synthetic_codes
 
 VECTOR_UNIT = "vector_unit"
 EXACT = LayerSetting()
+RECENT_SETTINGS = 4
+K = TypeVar("K")
+V = TypeVar("V")
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps finished, steps in all)."""
+
+
+Look = Callable[[Seat, Array], Any]
+"""Called with a layer on its machine and the codes that are about to enter it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """A block of images on its way through the network, from image `first` on."""
+
+    setting: Setting
+    first: int
+    timed_batches: int
+    advance: Callable[[], None]
+    look: Look | None
+    trail: Trail
+
+
+class Recent(OrderedDict[K, V]):
+    """The entries used last; a study tries few settings at a time, a tuner hundreds one after another."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def keep(self, key: K, value: V) -> V:
+        """Store an entry and forget the oldest beyond the limit."""
+        self[key] = value
+        self.move_to_end(key)
+        while len(self) > self.most:
+            self.popitem(last=False)
+        return value
 
 
 class Session:
@@ -66,9 +101,9 @@ class Session:
         self.progress = progress or (lambda text, done, total: None)
         self._check_prices()
         self._scales: dict[NumberFormat, Mapping[str, Scale]] = {}
-        self._seats: dict[tuple[str, str], Seat] = {}
+        self._seats: Recent[tuple[str, str], Seat] = Recent(RECENT_SETTINGS * len(self.network.layers))
         self._timed: dict[tuple[object, ...], Timed] = {}
-        self._trails: dict[tuple[str, int], Trail] = {}
+        self._trails: Recent[tuple[str, int], Trail] = Recent(RECENT_SETTINGS)
 
     def _machine_of(self, layer: Layer, assign: Mapping[str, str]) -> str:
         """Return the machine a layer runs on; what no machine accepts runs on the vector unit."""
@@ -123,7 +158,8 @@ class Session:
             stored = machine.prepare(layer, self._params(layer), setting)
             plan = machine.map(layer, stored, placement)
             name, seed = self.where[layer.name], self.study.seed
-            self._seats[key] = Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed)
+            self._seats.keep(key, Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed))
+        self._seats.move_to_end(key)
         return self._seats[key]
 
     def _params(self, layer: Layer) -> LayerParams:
@@ -140,7 +176,7 @@ class Session:
 
     # steps 0-3: what the data does ---------------------------------------------------------------------------------
     def quality(self, setting: Setting, images: int | None = None) -> Accuracy | None:
-        """Send the first `images` images through the machines; returns None if the study has no images."""
+        """Send the first `images` images (default: all) through the machines; returns None if the study has none."""
         if self.bench.data is None:
             return None
         ranks = self._trail(setting, images or len(self.bench.data.images)).ranks
@@ -151,20 +187,32 @@ class Session:
         )
         return Accuracy(len(ranks), top1, top5, top1_fp32, top5_fp32)
 
+    def macs_done(self, setting: Setting, images: int | None = None) -> dict[str, int]:
+        """Return the MACs of every layer on a machine, summed over the images `quality` sends through."""
+        assert self.bench.data is not None
+        return dict(self._trail(setting, images or len(self.bench.data.images)).macs_done)
+
     def _trail(self, setting: Setting, images: int) -> Trail:
         """Return the trail of this setting over at least `images` images, walking the network if there is none yet."""
         key = repr(sorted(setting.items()))
-        for layer in self._machine_layers():
-            self.seat(layer, setting.get(layer.name, EXACT))
         for (known, walked), trail in self._trails.items():
             if known == key and walked >= images:
                 return trail
         trail = self._expect(setting) if self.bench.data is None else self._walk_images(setting, images)
-        self._trails[key, images] = trail
-        return trail
+        return self._trails.keep((key, images), trail)
 
-    def _walk_images(self, setting: Setting, images: int) -> Trail:
+    def watch(self, setting: Setting, images: int, look: Look) -> dict[str, list[Any]]:
+        """Send the first `images` images through the machines; return what `look` made of every layer's input.
+
+        `look(seat, x)` sees codes of a block of whole batches, (k*N, C, H, W) or (k*N, C), before they are executed.
+        Results come by layer, blocks in order; blocks run in parallel.
+        """
+        return self._walk_images(setting, images, look).seen
+
+    def _walk_images(self, setting: Setting, images: int, look: Look | None = None) -> Trail:
         """Send images through the network, blocks in parallel, layer by layer."""
+        for layer in self._machine_layers():
+            self.seat(layer, setting.get(layer.name, EXACT))
         step = self.bench.block_images
         blocks = [(first, min(first + step, images)) for first in range(0, images, step)]
         steps, total = count(), len(blocks) * len(self.network.layers)
@@ -172,21 +220,23 @@ class Session:
         def advance() -> None:
             self.progress("images", next(steps), total)
 
-        work = partial(self._walk_block, setting, advance)
+        work = partial(self._walk_block, setting, advance, look)
         return Trail.joined([work(blocks[0])] if len(blocks) == 1 else map_blocks(work, blocks))
 
-    def _walk_block(self, setting: Setting, advance: Callable[[], None], block: tuple[int, int]) -> Trail:
+    def _walk_block(
+        self, setting: Setting, advance: Callable[[], None], look: Look | None, block: tuple[int, int]
+    ) -> Trail:
         """Send one block of images through the network."""
-        (first, last), data, spec, trail = block, self.bench.data, self.study.workload, Trail()
+        (first, last), data, spec = block, self.bench.data, self.study.workload
         assert data is not None and data.labels is not None
         pixels = data.images[first:last]
         ragged = -len(pixels) % spec.batch
         pixels = np.concatenate([pixels, pixels[-1:].repeat(ragged, axis=0)]) if ragged else pixels
         timed_batches = max(0, min(last, spec.images_timed) - first) // spec.batch
-        compute = partial(self._compute, setting, trail, first, timed_batches, advance)
-        logits = walk(self.network, self._input(pixels), compute).values()[: last - first]
-        trail.ranks = label_ranks(logits, data.labels[first:last])
-        return trail
+        visit = Visit(setting, first, timed_batches, advance, look, Trail())
+        logits = walk(self.network, self._input(pixels), partial(self._compute, visit)).values()[: last - first]
+        visit.trail.ranks = label_ranks(logits, data.labels[first:last])
+        return visit.trail
 
     def _input(self, pixels: Array) -> Tensor:
         """Return the network's input in the format of its first machine (host pre-processing, not simulated)."""
@@ -196,29 +246,23 @@ class Session:
         scale = self.scales(number_format)[self.network.input]
         return Tensor(number_format.encode(values, scale), number_format, scale)
 
-    def _compute(
-        self,
-        setting: Setting,
-        trail: Trail,
-        first: int,
-        timed_batches: int,
-        advance: Callable[[], None],
-        layer: Layer,
-        inputs: tuple[Tensor, ...],
-    ) -> Tensor:
+    def _compute(self, visit: Visit, layer: Layer, inputs: tuple[Tensor, ...]) -> Tensor:
         """Compute one node for one block of images, on its machine or on the vector unit."""
-        advance()
+        visit.advance()
+        trail = visit.trail
         if self.where[layer.name] == VECTOR_UNIT:
             y = host_compute(layer, inputs, self.network, self.scales(inputs[0].format))
             trail.saturated_words[layer.name] += y.saturated_words
             return y
-        seat = self.seat(layer, setting.get(layer.name, EXACT))
+        seat = self.seat(layer, visit.setting.get(layer.name, EXACT))
         number_format = seat.stored.params.format
         x = inputs[0].to(number_format, self.scales(number_format)[layer.inputs[0]])
         if x is not inputs[0]:
             trail.converted_words[layer.name] = x.codes[0].size
-        activity = seat.execute(x.codes, first)
-        trail.note(layer, activity, timed_batches)
+        if visit.look is not None:
+            trail.seen.setdefault(layer.name, []).append(visit.look(seat, x.codes))
+        activity = seat.execute(x.codes, visit.first)
+        trail.note(layer, activity, visit.timed_batches)
         assert activity.y is not None
         return Tensor(activity.y, number_format, output_scale(seat.stored.params))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +16,13 @@ from archsim.workload.params import Array
 
 @dataclass
 class Trail:
-    """Activities of the timed batches, words that need telling, and the rank of every right label among the logits."""
+    """What is kept of a pass: activities of the timed batches, MACs of all of them, words that need telling, the rank
+    of every right label among the logits, and what an onlooker wanted to keep of every layer and block.
+    """
 
     activities: dict[str, list[BatchActivity]] = field(default_factory=dict)
+    macs_done: Counter[str] = field(default_factory=Counter)
+    seen: dict[str, list[Any]] = field(default_factory=dict)
     converted_words: Counter[str] = field(default_factory=Counter)
     saturated_words: Counter[str] = field(default_factory=Counter)
     overflow_events: Counter[str] = field(default_factory=Counter)
@@ -26,6 +31,7 @@ class Trail:
     def note(self, layer: Layer, activity: Activity, timed_batches: int) -> None:
         """Keep the activities of the timed batches and add up what was saturated."""
         self.activities.setdefault(layer.name, []).extend(activity.batches[:timed_batches])
+        self.macs_done[layer.name] += sum(batch.macs_done for batch in activity.batches)
         self.saturated_words[layer.name] += activity.saturated_words
         self.overflow_events[layer.name] += activity.overflow_events
 
@@ -36,6 +42,9 @@ class Trail:
         for part in parts:
             for name, activities in part.activities.items():
                 whole.activities.setdefault(name, []).extend(activities)
+            for name, kept in part.seen.items():
+                whole.seen.setdefault(name, []).extend(kept)
+            whole.macs_done.update(part.macs_done)
             whole.converted_words |= part.converted_words
             whole.saturated_words.update(part.saturated_words)
             whole.overflow_events.update(part.overflow_events)

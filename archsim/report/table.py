@@ -56,7 +56,7 @@ def _layer_table(result: Mapping[str, Any]) -> Table:
     totals, images = result["totals"], result["totals"]["images_timed"]
     title = f"{result['study']['name']}: sums over {images} timed image{'s' if images > 1 else ''}, and per image"
     figures = ("MACs", "done", "cycles", "latency", "/image", "bound", "energy", "/image")
-    table = _table(title, ("layer", "on"), figures)
+    table = plain_table(title, ("layer", "on"), figures)
     on_vector_unit = [layer for layer in result["layers"] if layer["accelerator"] == "vector_unit"]
     for layer in result["layers"]:
         if layer["accelerator"] != "vector_unit":
@@ -94,7 +94,7 @@ def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.3g} %" if whole else "-"
 
 
-def _table(title: str, left: Sequence[str], right: Sequence[str], widest: int = 20) -> Table:
+def plain_table(title: str, left: Sequence[str], right: Sequence[str], widest: int = 20) -> Table:
     """Return an empty table with text columns left, at most `widest` each, and figures right."""
     table = Table(
         title=title,
@@ -127,7 +127,7 @@ def _component_table(layers: Sequence[Mapping[str, Any]]) -> Table:
     whole = _energy_by_component(layers)
     ranked = sorted(whole, key=lambda component: -whole[component])
     shown, rest = ranked[:COMPONENTS], ranked[COMPONENTS:]
-    table = _table("energy by component", ("layer",), (*shown, *(["others"] if rest else [])))
+    table = plain_table("energy by component", ("layer",), (*shown, *(["others"] if rest else [])))
 
     def row(name: str, energy_pJ: Mapping[str, float], style: str = "") -> None:
         parts = [energy_pJ.get(component, 0.0) for component in shown]
@@ -148,7 +148,7 @@ def _component_table(layers: Sequence[Mapping[str, Any]]) -> Table:
 def _machine_table(result: Mapping[str, Any], machine: str) -> Table:
     """Return the figures of its own that a machine tells, layer by layer, and over all layers that have them."""
     columns = result["provenance"]["machines"][machine]["columns"]
-    table = _table(f"figures of {machine}", ("layer",), tuple(column["title"] for column in columns))
+    table = plain_table(f"figures of {machine}", ("layer",), tuple(column["title"] for column in columns))
     rows = [{**layer, **layer["metrics"]} for layer in result["layers"] if layer["accelerator"] == machine]
     for row in rows:
         table.add_row(row["name"], *(_share([row], column) for column in columns))
@@ -170,7 +170,7 @@ def _share(rows: Sequence[Mapping[str, Any]], column: Mapping[str, str]) -> str:
 def _comparison_table(result: Mapping[str, Any]) -> Table:
     """Return the second assignment beside the first, with baseline / study ratios."""
     here, there = result["totals"], result["compare_to"]["totals"]
-    table = _table("compared to the second assignment", ("",), ("study", "compared to", "ratio"), widest=40)
+    table = plain_table("compared to the second assignment", ("",), ("study", "compared to", "ratio"), widest=40)
     for key, value in result["compare_to"]["ratios"].items():
         ratio = "-" if value is None else f"{value:.3f}x"
         table.add_row(key, _compared(here, key), _compared(there, key), ratio)
@@ -276,7 +276,7 @@ def compare_rows(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any
 
 def compare_report(results: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return runs side by side; ratios are first run / each run."""
-    table = _table(
+    table = plain_table(
         "runs", ("run", "network"), ("MACs/img", "latency/img", "energy/img", "top-1", "latency x", "energy x")
     )
     for row in compare_rows(results):
