@@ -142,6 +142,22 @@ class Clockwork:
     trace: Timeline | None = None
 
 
+Candidate = tuple[Mapping[str, Any] | None, ...]
+"""A row of a `levels:` table (without filter and level) for every filter; None: the filter stays exact."""
+
+
+class Profiled(NamedTuple):
+    """What a candidate does to each filter: MACs done int64 (M,), sums of |change of an output| float64 (M,)."""
+
+    macs_done: Array
+    errors: Array
+
+    def __add__(self, other: object) -> Profiled:
+        """Return what it does over the images of both."""
+        assert isinstance(other, Profiled)
+        return Profiled(self.macs_done + other.macs_done, self.errors + other.errors)
+
+
 class Column(NamedTuple):
     """A figure of a machine's layers for the report: the sum of one metric, or field of a result, over another's."""
 
@@ -322,8 +338,22 @@ class Accelerator(ABC):
     def closed_form_cycles(self, layer: Layer, plan: Plan, activity: BatchActivity) -> int:
         """Cycles with an infinitely fast memory: the oracle of the contract test."""
 
-    def profile(self, layer: Layer, plan: Plan, x: Array, stored: Stored, candidates: Sequence[Any]) -> Sequence[Any]:
-        """Evaluate many levels of one knob in one pass (ops and errors per candidate), for tuners; optional."""
+    def candidates(
+        self, layer: Layer, plan: Plan, x: Array, stored: Stored, grid: Mapping[str, Sequence[float]]
+    ) -> Sequence[Candidate]:
+        """Return levels of the profiled knob worth trying on x, a sample of what enters the layer; optional.
+
+        `grid`: values to combine, by names the knob's `grid` gives; the candidate of all None is not among them.
+        """
+        raise NotImplementedError
+
+    def profile(
+        self, layer: Layer, plan: Plan, x: Array, stored: Stored, candidates: Sequence[Candidate]
+    ) -> Sequence[Profiled]:
+        """Evaluate many levels of one knob on x in one pass, filter by filter, for tuners; optional.
+
+        `stored` is that of level 0, x codes (k*N, C, H, W) or (k*N, C). Results of blocks of images add up.
+        """
         raise NotImplementedError
 
 
@@ -346,6 +376,7 @@ def accelerator_class(kind: str) -> type[Accelerator]:
 
 
 __all__ = [
-    "Accelerator", "AcceleratorConfig", "Activity", "BatchActivity", "Clockwork", "Column", "Draws", "Placement",
-    "Plan", "RtlBlock", "RtlCase", "RtlModel", "Signals", "Stored", "Timing", "accelerator_class", "known_accelerators",
+    "Accelerator", "AcceleratorConfig", "Activity", "BatchActivity", "Candidate", "Clockwork", "Column", "Draws",
+    "Placement", "Plan", "Profiled", "RtlBlock", "RtlCase", "RtlModel", "Signals", "Stored", "Timing",
+    "accelerator_class", "known_accelerators",
 ]  # fmt: skip

@@ -17,13 +17,15 @@ LevelTable: TypeAlias = tuple[Mapping[str, Any], ...]
 class Knob:
     """One approximation a machine or memory offers.
 
-    `levels` is the number of levels including 0 = exact; None if the study file's `levels:` table defines them.
+    `levels` is the number of levels including 0 = exact; None if the study file's `levels:` table defines them. `grid`
+    names the values a tuner combines to candidates for such a table.
     """
 
     name: str
     levels: int | None
     granularity: Literal["layer", "filter"] = "layer"
     about: str = ""
+    grid: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

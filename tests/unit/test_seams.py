@@ -220,7 +220,8 @@ def test_profile_equals_one_run_per_candidate(layer: Any) -> None:
     thresholds = [0, *sorted({int(row["threshold"]) for row in table("drop", layer, params)})[::5]]
     assert len(thresholds) > 2
     exact = case.machine.execute(raw, case.plan, x, _dropped(case, unfinished, 0), LayerSetting(), case.draws)
-    profiled = case.machine.profile(raw, case.plan, x, case.stored(), thresholds)
+    candidates = [tuple({"threshold": threshold} for _ in params.weights) for threshold in thresholds]
+    profiled = case.machine.profile(raw, case.plan, x, case.stored(), candidates)
     for threshold, (macs_done, error) in zip(thresholds, profiled):
         stored = _dropped(case, unfinished, threshold)
         ran = case.machine.execute(raw, case.plan, x, stored, LayerSetting(), case.draws)

@@ -10,11 +10,13 @@ from archsim.accelerators.base import (
     Accelerator,
     Activity,
     BatchActivity,
+    Candidate,
     Clockwork,
     Column,
     Draws,
     Placement,
     Plan,
+    Profiled,
     Stored,
     Timing,
 )
@@ -47,6 +49,7 @@ class Snapea(Accelerator):
             None,
             "filter",
             "a partial sum below th (accumulator units) after n weights ends a window; levels: filter, level, th, n",
+            {"n": (4, 8, 16, 32, 64), "th_quantile": (0.1, 0.3, 0.5, 0.7, 0.9)},
         ),
     )
     actions = frozenset(
@@ -130,6 +133,22 @@ class Snapea(Accelerator):
         from archsim.accelerators.snapea.activity import execute_layer
 
         return execute_layer(self.config, layer, cast("SnapeaPlan", plan), x, cast("SnapeaStored", stored))
+
+    def candidates(
+        self, layer: Layer, plan: Plan, x: Array, stored: Stored, grid: Mapping[str, Sequence[float]]
+    ) -> Sequence[Candidate]:
+        """Return (th, n) for every n and quantile of the partial sums of windows that end below zero."""
+        from archsim.accelerators.snapea.profile import candidate_levels
+
+        return candidate_levels(self.config, layer, x, cast("SnapeaStored", stored), grid)
+
+    def profile(
+        self, layer: Layer, plan: Plan, x: Array, stored: Stored, candidates: Sequence[Candidate]
+    ) -> Sequence[Profiled]:
+        """Return MACs and lost results of all candidates: one pass of partial sums for each n."""
+        from archsim.accelerators.snapea.profile import profile_levels
+
+        return profile_levels(self.config, layer, x, cast("SnapeaStored", stored), candidates)
 
     def time(self, layer: Layer, plan: Plan, activity: BatchActivity, work: Clockwork) -> Generator[Any, Any, Timing]:
         """Simulate one batch portion by portion, and the same with termination off."""

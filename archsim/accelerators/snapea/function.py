@@ -7,7 +7,9 @@ Source: V. Akhlaghi, UC San Diego 2020, sections 3.3 and 3.6.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -84,67 +86,102 @@ def compute(config: SnapeaConfig, layer: Layer, batch: int, x: Array, stored: Sn
     Raises: AccumulatorOverflowError naming layer and image.
     """
     conv = as_conv(layer)
-    maps = unsigned(x, stored.params).reshape(-1, conv.C, conv.H, conv.W)
-    run = Pass(config, conv, stored, maps, batch)
-    for first, last in row_blocks(run.shape, run.block_rows, straddle=True):
-        run.block(first, last)
+    windows = Windows(conv, unsigned(x, stored.params))
+    run = Pass(config, conv, stored, windows, batch)
+    for block in windows.blocks():
+        run.block(block)
     shape = (len(x), conv.M, conv.P, conv.Q) if isinstance(layer, Conv) else (len(x), conv.M)
-    by_batch = (conv.M, len(x) // batch, run.batch_rows, -1)
+    by_batch = (conv.M, len(x) // batch, batch * conv.P, -1)
     return Outcome(
         run.output.y.reshape(shape), run.output.saturated, run.group_op.reshape(by_batch), run.stats, run.lost_shares()
     )
 
 
-class Pass:
-    """One pass of a layer over its images, block by block of output rows; buffers are made once."""
+class Block(NamedTuple):
+    """Some kernels of one group and a block of whole output rows from `first_row` on, counted over all images.
 
-    def __init__(self, config: SnapeaConfig, conv: Conv, stored: SnapeaStored, x: Array, batch: int) -> None:
+    columns int32 (K*windows,): what the windows hold, a row per (c, r, s); overwritten by the next block.
+    """
+
+    filters: slice
+    first_row: int
+    windows: int
+    columns: Array
+
+
+class Windows:
+    """All windows of a layer over its images, x int32 (images, C, H, W) or (images, C), in blocks that suit a cache."""
+
+    def __init__(self, conv: Conv, x: Array) -> None:
+        self.conv = conv
+        maps = x.reshape(-1, conv.C, conv.H, conv.W)
+        kernels = np.broadcast_to(np.int16(0), (conv.M, conv.C // conv.groups, conv.R, conv.S))
+        self.shape = conv_shape(maps, kernels, conv.stride, conv.pad, conv.dilation, conv.groups)
+        self.flat = np.ascontiguousarray(maps).reshape(-1)
+        self.rows = len(maps) * conv.P
+        self.block_rows = max(1, min(BLOCK_WINDOWS, BLOCK_BYTES // (4 * self.shape.K)) // conv.Q)
+
+    @property
+    def most(self) -> int:
+        """Windows of the largest block."""
+        return min(self.block_rows, self.rows) * self.conv.Q
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield every window with every kernel once; calls of a kernel stay short."""
+        shape, filters = self.shape, self.conv.M // self.conv.groups
+        buffer = np.empty(shape.K * self.most, np.int32)
+        for first, last in row_blocks(shape, self.block_rows, straddle=True):
+            windows = (last - first) * shape.Q
+            columns = buffer[: shape.K * windows]
+            step = max(1, CALL_PRODUCTS // (shape.K * windows))
+            for g in range(shape.groups):
+                self.gather(g, first, last, columns)
+                for m in range(g * filters, (g + 1) * filters, step):
+                    yield Block(slice(m, min(m + step, (g + 1) * filters)), first, windows, columns)
+
+    def gather(self, group: int, first: int, last: int, columns: Array) -> None:
+        """Write what the windows of output rows [first, last) hold of one group, (K*windows,)."""
+        channels = self.shape.C // self.shape.groups
+        gather_columns(self.flat, group * channels, channels, *self.shape.kernel_arguments, first, last, columns)
+
+
+class Pass:
+    """One pass of a layer over its images, block by block; buffers are made once."""
+
+    def __init__(self, config: SnapeaConfig, conv: Conv, stored: SnapeaStored, windows: Windows, batch: int) -> None:
         params, streams = stored.params, stored.extra
         assert params.weights is not None and streams is not None
-        weights = params.weights.reshape(conv.M, -1, conv.R, conv.S)
         self.config, self.conv, self.batch_rows = config, conv, batch * conv.P
-        self.shape = conv_shape(x, weights, conv.stride, conv.pad, conv.dilation, conv.groups)
-        self.flat = np.ascontiguousarray(x).reshape(-1)
-        overflows = overflow_possible(int(x.max(initial=0)), weights, params.bias, ACCUMULATOR_BITS)
+        largest = int(windows.flat.max(initial=0))
+        overflows = overflow_possible(largest, params.weights, params.bias, ACCUMULATOR_BITS)
         self.kernels = all_kernels(config, streams, bias_or_zeros(params.bias, conv.M), overflows)
-        self.block_rows = max(1, min(BLOCK_WINDOWS, BLOCK_BYTES // (4 * self.shape.K)) // conv.Q)
-        windows = min(self.block_rows, len(x) * conv.P) * conv.Q
-        self.columns = np.empty(self.shape.K * windows, np.int32)
-        self.sums, self.zeros = np.empty(conv.M * windows), np.zeros(conv.M, np.int64)
-        self.lost = np.empty(conv.M * windows if streams.n.any() else 0)
-        self.group_op = np.empty((conv.M, len(x) * conv.P, row_groups(conv, config.lanes)), np.int32)
-        self.stats = np.zeros((len(x) // batch, conv.M, len(STATS)), np.int64)
-        self._lost: list[list[Array]] = [[] for _ in range(len(x) // batch)]
+        self.sums, self.zeros = np.empty(conv.M * windows.most), np.zeros(conv.M, np.int64)
+        self.lost = np.empty(conv.M * windows.most if streams.n.any() else 0)
+        images = windows.rows // conv.P
+        self.group_op = np.empty((conv.M, windows.rows, row_groups(conv, config.lanes)), np.int32)
+        self.stats = np.zeros((images // batch, conv.M, len(STATS)), np.int64)
+        self._lost: list[list[Array]] = [[] for _ in range(images // batch)]
         bounds = activation_bounds(conv.activation, params.x_scale.fraction_bits + params.w_scale.fraction_bits)
-        size = (len(x), conv.M, conv.P * conv.Q)
+        size = (images, conv.M, conv.P * conv.Q)
         self.output = FinishedOutput(size, *bounds, requantise_shift(params), params.format.bits)
 
-    def block(self, first: int, last: int) -> None:
-        """Run all kernels on output rows [first, last), counted over all images."""
-        shape, windows = self.shape, (last - first) * self.shape.Q
-        columns = self.columns[: shape.K * windows]
-        filters, channels = shape.M // shape.groups, shape.C // shape.groups
-        step = max(1, CALL_PRODUCTS // (shape.K * windows))
-        for g in range(shape.groups):
-            gather_columns(self.flat, g * channels, channels, *shape.kernel_arguments, first, last, columns)
-            for m in range(g * filters, (g + 1) * filters, step):
-                self._run(slice(m, min(m + step, (g + 1) * filters)), first, windows, columns)
-
-    def _run(self, part: slice, first: int, windows: int, columns: Array) -> None:
-        """Run some kernels of one group on a block of `windows` windows."""
-        count, conv = part.stop - part.start, self.conv
-        sums = self.sums[: count * windows].reshape(count, windows)
-        lost = self.lost[: count * windows].reshape(-1, windows)
+    def block(self, block: Block) -> None:
+        """Run the kernels of a block."""
+        part, conv = block.filters, self.conv
+        count = part.stop - part.start
+        sums = self.sums[: count * block.windows].reshape(count, block.windows)
+        lost = self.lost[: count * block.windows].reshape(-1, block.windows)
         bubble = self.config.bubble_cycles if self.config.lane_gate_input else -1
-        place = Place(conv.Q, self.config.lanes, bubble, self.batch_rows, first, part.start)
-        kernels = Kernels(*self.kernels[:2], *(values[part] for values in self.kernels[2:]))
-        peak, at = run_block(columns, place, kernels, self.config.sign_floor, sums, lost, self.group_op, self.stats)
+        place = Place(conv.Q, self.config.lanes, bubble, self.batch_rows, block.first_row, part.start)
+        kernels, floor = self.kernels.part(part), self.config.sign_floor
+        peak, at = run_block(block.columns, place, kernels, floor, sums, lost, self.group_op, self.stats)
+        first_window = block.first_row * conv.Q
         if peak > ACCUMULATOR_MAX:
             reason = f"a partial sum of magnitude {peak} leaves the {ACCUMULATOR_BITS}-bit accumulator"
-            raise AccumulatorOverflowError(conv.name, reason, (first * conv.Q + at) // (conv.P * conv.Q))
-        self.output.write(sums, self.zeros[part], first * conv.Q, part.start)
+            raise AccumulatorOverflowError(conv.name, reason, (first_window + at) // (conv.P * conv.Q))
+        self.output.write(sums, self.zeros[part], first_window, part.start)
         if len(lost):
-            self._keep_lost(lost, first)
+            self._keep_lost(lost, block.first_row)
 
     def _keep_lost(self, lost: Array, first: int) -> None:
         """Keep what the threshold took away, by batch; lost (m, windows) begins at output row `first`."""

@@ -52,6 +52,10 @@ class Kernels(NamedTuple):
     threshold: Array
     stepwise: Array
 
+    def part(self, filters: slice) -> Kernels:
+        """Return some of the kernels; the products stay where they are."""
+        return Kernels(*self[:2], *(values[filters] for values in self[2:]))
+
 
 class Place(NamedTuple):
     """Windows of an output row, lanes, bubble cycles (-1: count no reads of gated lanes), output rows of a batch; first
@@ -131,31 +135,40 @@ def _add_and_count(
 
 
 @njit(inline="always")
-def _run_vector(
-    cols: Array, windows: Any, part: Kernels, m: int, floor: float, dense: Array, op: Array, stop: Array
+def _run_sums(
+    cols: Array, windows: Any, part: Kernels, m: int, floor: float, dense: Array, op: Array, early: Array
 ) -> None:
-    """Kernel m over all windows: dense sums, steps done and how each window stopped."""
-    bias, threshold, n = float(part.bias[m]), float(part.threshold[m]), part.n[m]
+    """Kernel m over all windows, stopped by the sign alone: dense sums, steps, and the sums after n weights."""
+    bias = float(part.bias[m])
     for i in range(windows):
         dense[i] = bias
-        stop[i] = NO_STOP
         op[i] = 0
     _add_products(cols, windows, part.weights, part.rows, part.start[m], part.speculated[m], dense)
-    if n > 0:
+    if part.n[m] > 0:
         for i in range(windows):
-            stop[i] = BY_THRESHOLD * (dense[i] < threshold)
+            early[i] = dense[i]
     _add_products(cols, windows, part.weights, part.rows, part.speculated[m], part.negative[m], dense)
     _add_and_count(cols, windows, part.weights, part.rows, part.negative[m], part.end[m], floor, dense, op)
     negatives, before, length = part.end[m] - part.negative[m], part.negative_at[m] + 1, part.length[m]
     for i in range(windows):
-        alive = op[i]
-        if stop[i] == BY_THRESHOLD:
-            op[i] = n
-        elif alive < negatives:
-            stop[i] = BY_SIGN
-            op[i] = before + alive
-        else:
-            op[i] = length
+        op[i] = before + op[i] if op[i] < negatives else length
+
+
+@njit(inline="always")
+def _run_vector(
+    cols: Array, windows: Any, part: Kernels, m: int, floor: float, dense: Array, op: Array, stop: Array, early: Array
+) -> None:
+    """Kernel m over all windows: dense sums, steps, and how each window stopped."""
+    _run_sums(cols, windows, part, m, floor, dense, op, early)
+    may_stop = part.end[m] > part.negative[m]
+    for i in range(windows):
+        stop[i] = BY_SIGN * (may_stop and dense[i] < floor)
+    if part.n[m] > 0:
+        threshold, n = float(part.threshold[m]), part.n[m]
+        for i in range(windows):
+            if early[i] < threshold:
+                op[i] = n
+                stop[i] = BY_THRESHOLD
 
 
 @njit
@@ -254,7 +267,7 @@ def run_block(
     Q, lanes, bubble, batch_rows, first_row, first_filter = place
     count = sums.shape[1]
     windows = np.uint64(count)
-    dense, op, stop = np.empty(count), np.empty(count, np.int64), np.empty(count, np.int64)
+    dense, early, op, stop = np.empty(count), np.empty(count), np.empty(count, np.int64), np.empty(count, np.int64)
     peak, where = 0, 0
     for k in range(part.start.size):
         if part.stepwise[k]:
@@ -262,7 +275,7 @@ def run_block(
             if largest > peak:
                 peak, where = largest, at
         else:
-            _run_vector(cols, windows, part, k, float(floor), dense, op, stop)
+            _run_vector(cols, windows, part, k, float(floor), dense, op, stop, early)
         for i in range(windows):
             sums[k, i] = max(dense[i], 0.0) if stop[i] == NO_STOP else 0.0
         if lost.shape[0]:
@@ -283,3 +296,27 @@ def run_block(
                 steps, batch = group_op[m, first_row + row], (first_row + row) // batch_rows
                 stats[batch, m, LANE_READS] += _gated_reads(row * Q, Q, lanes, op, steps, bubble, part.length[k])
     return peak, where
+
+
+@njit
+def profile_block(
+    cols: Array, windows: int, part: Kernels, floor: int, thresholds: Array, macs: Array, errors: Array
+) -> None:
+    """Run kernels once over a block of windows and evaluate many thresholds for each.
+
+    cols as in `run_block`; thresholds float64 (m, T); added to: macs int64 (m, T), and errors float64 (m, T): the sum
+    of the dense results above 0 that the threshold takes away. With n = 0 no threshold stops anything.
+    """
+    count = np.uint64(windows)
+    dense, early, op = np.empty(windows), np.empty(windows), np.empty(windows, np.int64)
+    for k in range(part.start.size):
+        _run_sums(cols, count, part, k, float(floor), dense, op, early)
+        n = part.n[k]
+        for t in range(thresholds.shape[1]):
+            done, lost, threshold = 0, 0.0, thresholds[k, t]
+            for i in range(count):
+                stops = n > 0 and early[i] < threshold
+                done += n if stops else op[i]
+                lost += max(dense[i], 0.0) * stops
+            macs[k, t] += done
+            errors[k, t] += lost

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from archsim.accelerators.snapea.config import SnapeaConfig
-from archsim.accelerators.snapea.order import SnapeaStored, Speculation, order_layer
+from archsim.accelerators.snapea.order import SnapeaStored, Speculation, Streams, order_layer
 from archsim.accelerators.snapea.plan import as_conv
 from archsim.approx import LayerSetting
 from archsim.errors import MappingError, StudyError
@@ -22,12 +24,19 @@ def prepare_layer(config: SnapeaConfig, layer: Layer, params: LayerParams, setti
     Raises: StudyError for a level that has no usable row; MappingError if an n exceeds the weights of its kernel, or
     `region_order` needs calibration images and there are none.
     """
+    filters = as_conv(layer).M
+    speculation = chosen_levels(layer.name, setting, filters) if config.mode == "predictive" else {}
+    return SnapeaStored(params, order_streams(config, layer, params, speculation))
+
+
+def order_streams(
+    config: SnapeaConfig, layer: Layer, params: LayerParams, speculation: Mapping[int, Speculation]
+) -> Streams:
+    """Return the kernels of `layer` in execution order; `speculation` by filter. Raises: as `prepare_layer`."""
     assert params.weights is not None
     weights = params.weights.reshape(len(params.weights), -1)
     importance = mean_inputs(layer, params) if config.region_order == "activation" else None
-    speculation = chosen_levels(layer.name, setting, len(weights)) if config.mode == "predictive" else {}
-    streams = order_layer(layer.name, weights, config.region_order, config.drop_zero_weights, speculation, importance)
-    return SnapeaStored(params, streams)
+    return order_layer(layer.name, weights, config.region_order, config.drop_zero_weights, speculation, importance)
 
 
 def mean_inputs(layer: Layer, params: LayerParams) -> Array:

@@ -11,16 +11,14 @@ import numpy as np
 
 from archsim.accelerators.snapea.activity import pau_checks
 from archsim.accelerators.snapea.config import ACCUMULATOR_BITS, WORD_BITS, SnapeaConfig
-from archsim.accelerators.snapea.function import all_kernels, termination, unsigned
+from archsim.accelerators.snapea.function import Windows, all_kernels, termination, unsigned
 from archsim.accelerators.snapea.kernel import STATS, Place, run_block
 from archsim.accelerators.snapea.lanes import group_steps, input_reads, pe_cycles
 from archsim.accelerators.snapea.order import SnapeaStored, Speculation, Streams, order_layer
 from archsim.accelerators.snapea.plan import SnapeaPlan, as_conv, row_groups
 from archsim.accelerators.snapea.rtl_model import ALWAYS, Group, Kernel, Pattern, PeCase, packed, parameters_of
 from archsim.errors import MappingError
-from archsim.kernels._blocks import gather_columns
-from archsim.kernels._geometry import conv_shape
-from archsim.workload.layers import Conv, Layer
+from archsim.workload.layers import Layer
 from archsim.workload.params import Array
 
 TILE_GROUPS = 8
@@ -90,27 +88,22 @@ def cases_from(
         raise MappingError(f"layer {layer.name!r} runs without termination ({how}): the PE's block has nothing to show")
     conv, streams, rng = as_conv(layer), stored.extra, np.random.default_rng(seed)
     assert streams is not None
-    maps = unsigned(x, stored.params).reshape(-1, conv.C, conv.H, conv.W)
+    windows = Windows(conv, unsigned(x, stored.params))
     groups, op_bits = row_groups(conv, config.lanes), parameters_of(config, layer)["KMAX"].bit_length()
     for _ in range(tiles):
-        image, m, row = (int(rng.integers(size)) for size in (len(maps), conv.M, conv.P))
+        image, m, row = (int(rng.integers(size)) for size in (len(x), conv.M, conv.P))
         first = int(rng.integers(groups)) * config.lanes
-        words = _row_words(conv, maps[image : image + 1], m, row)[:, first : first + TILE_GROUPS * config.lanes]
+        words = _row_words(windows, m, image * conv.P + row)[:, first : first + TILE_GROUPS * config.lanes]
         bias = 0 if stored.params.bias is None else int(stored.params.bias[m])
         about = f"{layer.name}, image {image}, filter {m}, row {row}, column {first}"
         yield make_case(config, about, _one_kernel(streams, m), bias, words, op_bits)
 
 
-def _row_words(conv: Conv, image: Array, m: int, row: int) -> Array:
-    """Return the input words of an output row for kernel m, int32 (K, Q): one row per (c, r, s) of its group."""
-    channels = conv.C // conv.groups
-    kernels = np.empty((conv.M, channels, conv.R, conv.S))
-    shape = conv_shape(image, kernels, conv.stride, conv.pad, conv.dilation, conv.groups)
-    columns = np.empty(shape.K * shape.Q, np.int32)
-    first = m // (conv.M // conv.groups) * channels
-    flat = np.ascontiguousarray(image).reshape(-1)
-    gather_columns(flat, first, channels, *shape.kernel_arguments, row, row + 1, columns)
-    return columns.reshape(shape.K, shape.Q)
+def _row_words(windows: Windows, m: int, row: int) -> Array:
+    """Return the input words of an output row (over all images) for kernel m, int32 (K, Q): one row per (c, r, s)."""
+    columns = np.empty(windows.shape.K * windows.shape.Q, np.int32)
+    windows.gather(m // (windows.shape.M // windows.shape.groups), row, row + 1, columns)
+    return columns.reshape(windows.shape.K, windows.shape.Q)
 
 
 def _one_kernel(streams: Streams, m: int) -> Streams:

@@ -14,10 +14,12 @@ from archsim.accelerators.base import (
     AcceleratorConfig,
     Activity,
     BatchActivity,
+    Candidate,
     Clockwork,
     Draws,
     Placement,
     Plan,
+    Profiled,
     Stored,
     Timing,
 )
@@ -68,7 +70,15 @@ class MacArray(Accelerator):
     }
     formats = (Fixed(16), Fixed(8))
     accepts = (Conv, Linear)
-    knobs = (Knob("drop", None, "filter", "products with small weights are left out: |weight code| < threshold"),)
+    knobs = (
+        Knob(
+            "drop",
+            None,
+            "filter",
+            "products with small weights are left out: |weight code| < threshold",
+            {"quantile": (0.2, 0.4, 0.6, 0.8)},
+        ),
+    )
     actions = frozenset(
         {"pe.mac", "weight_buffer.read", "global_buffer.read", "global_buffer.write", "array.active_cycle"}
     )
@@ -154,8 +164,18 @@ class MacArray(Accelerator):
     def closed_form_cycles(self, layer: Layer, plan: Plan, activity: BatchActivity) -> int:
         return sum(self.config.fill_cycles + busy for (busy,) in activity.tiles)
 
-    def profile(self, layer: Layer, plan: Plan, x: Array, stored: Stored, candidates: Sequence[Any]) -> Sequence[Any]:
-        """`candidates` are thresholds; returns (macs_done (M,), summed |error| in accumulator units (M,)) of each."""
+    def candidates(
+        self, layer: Layer, plan: Plan, x: Array, stored: Stored, grid: Mapping[str, Sequence[float]]
+    ) -> Sequence[Candidate]:
+        """Thresholds at quantiles of each filter's own weights."""
+        from tests.doubles.mac_array.function import candidates
+
+        return candidates(stored, grid)
+
+    def profile(
+        self, layer: Layer, plan: Plan, x: Array, stored: Stored, candidates: Sequence[Candidate]
+    ) -> Sequence[Profiled]:
+        """Errors are in accumulator units."""
         from tests.doubles.mac_array.function import profile
 
         return profile(layer, x, stored, candidates)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from archsim.accelerators.base import Activity, Stored
+from archsim.accelerators.base import Activity, Candidate, Profiled, Stored
 from archsim.approx import LayerSetting
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array
@@ -42,21 +42,29 @@ def execute(layer: Layer, plan: MacArrayPlan, x: Array, stored: Stored) -> Activ
     return Activity(result.y, batches, result.saturated_words, result.overflow_events)
 
 
-def profile(layer: Layer, x: Array, stored: Stored, candidates: Sequence[int]) -> list[tuple[Array, Array]]:
+def candidates(stored: Stored, grid: Mapping[str, Sequence[float]]) -> list[Candidate]:
+    weights = stored.params.weights
+    assert weights is not None
+    size = np.abs(weights.reshape(len(weights), -1).astype(np.int64))
+    return [tuple({"threshold": int(np.quantile(row, share))} for row in size) for share in grid["quantile"]]
+
+
+def profile(layer: Layer, x: Array, stored: Stored, candidates: Sequence[Candidate]) -> list[Profiled]:
     """One pass over products sorted by weight: partial sums give every threshold's error at once."""
     weights = stored.params.weights
     assert weights is not None
     windows = window_matrix(layer, x, len(weights))
     flat = weights.reshape(len(weights), -1).astype(np.int64)
     order = np.argsort(-np.abs(flat), axis=1, kind="stable")
-    results: list[tuple[Array, Array]] = []
+    results: list[Profiled] = []
     partial = [
         np.cumsum(windows[m][:, order[m]] * flat[m, order[m]], axis=1) for m in range(len(flat))
     ]  # (windows, K) each
-    for threshold in candidates:
-        kept = np.maximum((np.abs(flat) >= threshold).sum(axis=1), 1)
+    for rows in candidates:
+        threshold = np.array([row["threshold"] if row else 0 for row in rows])
+        kept = np.maximum((np.abs(flat) >= threshold[:, None]).sum(axis=1), 1)
         error = [np.abs(sums[:, -1] - sums[:, n - 1]).sum() for sums, n in zip(partial, kept)]
-        results.append((kept * len(windows[0]), np.array(error)))
+        results.append(Profiled(kept * len(windows[0]), np.array(error, float)))
     return results
 
 
