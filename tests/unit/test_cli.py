@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 
+from archsim.__main__ import main as entry_point
 from archsim.assets import find
 from archsim.cli import _progress
 from tests.bad_inputs import CASES, BadInput, archsim, called, complaint, in_this_process, prepare
@@ -104,6 +105,19 @@ def test_ctrl_c_leaves_within_a_second(tmp_path: Path) -> None:
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_while_the_command_line_loads_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Loading:
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "archsim.cli", Loading())
+    with pytest.raises(SystemExit, match="130"):
+        entry_point()
+    assert capsys.readouterr().err == "archsim: interrupted\n"
 
 
 def test_ctrl_c_before_the_simulation_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
