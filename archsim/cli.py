@@ -84,6 +84,46 @@ def run(
 
 
 @app.command()
+def tune(
+    task: Annotated[str, typer.Argument(help="tune file (.yaml), or the name of a shipped one")],
+    out: Annotated[Path | None, typer.Option(help="result folder [default: runs/<name of the file>]")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="override a field of the study, or tune.optimise.images=200")
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="threads [default: cores available]")] = None,
+) -> None:
+    """Search levels that save most within a loss of accuracy; write one study per bound.
+
+    What is measured is stored at once: a run that was stopped goes on where it was.
+    """
+    from archsim.report.folder import TUNING, check_writable, write_folder
+    from archsim.tuner.spec import load_tune
+
+    request = load_tune(task, set_ or ())
+    folder = out or Path("runs") / request.name
+    check_writable(folder, TUNING)
+    started = time.perf_counter()
+
+    def work() -> Any:
+        from archsim.tuner.tuning import tune
+
+        with _progress(request.name, show=not (quiet or as_json)) as progress:
+            return tune(request, folder, threads=threads, progress=progress)
+
+    found = _interruptible(work)
+    write_folder(found.files, folder, _log(request.name, time.perf_counter() - started, threads))
+    if as_json:
+        print(json.dumps(found.curve, indent=1))
+    elif not quiet:
+        from archsim.report.tune_table import tune_report
+
+        _console().print(tune_report(found.curve))
+        _console().print(f"results    {folder}", highlight=False)
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="result folders; the first is the baseline of the ratios")],
     as_json: JsonOption = False,

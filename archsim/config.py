@@ -22,7 +22,7 @@ from archsim.workload.formats import NumberFormat
 from archsim.workload.graph import Network
 from archsim.workload.layers import Layer
 from archsim.workload.spec import WorkloadSpec
-from archsim.yamlfile import Written, YamlFile, parse_yaml, read_yaml, validate
+from archsim.yamlfile import Written, YamlFile, override, parse_yaml, read_yaml, validate
 
 
 class PlatformSpec(Written):
@@ -175,7 +175,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     given = Path(path)
     found = given if assets.is_file(given) else assets.find(str(path))
     source = read_yaml(found)
-    return resolve_study(_override(source, overrides), found.parent)
+    return resolve_study(override(source, overrides), found.parent)
 
 
 def study_from_text(text: str, folder: Path | None = None) -> Study:
@@ -183,31 +183,12 @@ def study_from_text(text: str, folder: Path | None = None) -> Study:
     return resolve_study(parse_yaml(text, "study"), folder or Path.cwd())
 
 
-def _override(source: YamlFile, overrides: Sequence[str]) -> YamlFile:
-    """Return the file with `a.b=value` set; keys may be new, intermediate mappings are made."""
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise StudyError(f"--set needs key=value, got {text!r}")
-        parts = key.split(".")
-        node = _mapping(source)
-        for depth, part in enumerate(parts[:-1]):
-            if node.get(part) is None:
-                node[part] = {}
-            node = node[part]
-            if not isinstance(node, dict):
-                raise StudyError(f"--set {key}: {'.'.join(parts[: depth + 1])} is not a mapping")
-        try:
-            node[parts[-1]] = parse_yaml(value, f"--set {key}").data
-        except StudyError as error:
-            raise StudyError(f"--set {text}: {error.rule}") from error
-    return source
-
-
 def _mapping(source: YamlFile) -> dict[str, Any]:
     """Return the data of the file. Raises: StudyError if it is empty or a list."""
     if not isinstance(source.data, dict):
         raise StudyError("a study file is a mapping with schema, name, workload and platform", file=source.file)
+    if "tune" in source.data:
+        raise source.error(("tune",), "this is no study but a tuning task: archsim tune takes it")
     return source.data
 
 
@@ -366,6 +347,10 @@ def check_layer_names(study: Study, network: Network) -> None:
                 )
         for knob, level in setting.levels.items():
             _check_level(study, ("knobs", name, knob), known[knob], level, setting, layers[name])
+
+
+def check_machine_settings(study: Study) -> None:
+    """Check the levels of every machine's layers against its mode. Raises: StudyError."""
     for name, spec in study.machines.items():
         mine = {layer: one for layer, one in study.setting.items() if study.machine_of(layer) == name}
         if name in (study.assign["default"], *study.assign.values()):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from archsim import __version__
-from archsim.config import Study, check_layer_names
+from archsim.config import Study, check_layer_names, check_machine_settings
 from archsim.result import (
     Comparison,
     RunResult,
@@ -35,6 +35,7 @@ def simulate(
         with study.source.errors_at(("workload", "data")):
             bench.data  # noqa: B018
         check_layer_names(study, bench.network)
+        check_machine_settings(study)
         main = Session(bench, study, study.assign, progress)
         accuracy = main.quality(study.setting)
         totals, layers = main.cost(study.setting)

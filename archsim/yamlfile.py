@@ -141,6 +141,29 @@ def _collect(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: st
             _collect(item, (*path, index), lines, file)
 
 
+def override(source: YamlFile, overrides: Sequence[str]) -> YamlFile:
+    """Return the file with `a.b=value` set; keys may be new, intermediate mappings are made. Raises: StudyError."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise StudyError(f"--set needs key=value, got {text!r}")
+        if not isinstance(source.data, dict):
+            raise StudyError("must be a mapping of keys to values", file=source.file)
+        parts = key.split(".")
+        node = source.data
+        for depth, part in enumerate(parts[:-1]):
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+            if not isinstance(node, dict):
+                raise StudyError(f"--set {key}: {'.'.join(parts[: depth + 1])} is not a mapping")
+        try:
+            node[parts[-1]] = parse_yaml(value, f"--set {key}").data
+        except StudyError as error:
+            raise StudyError(f"--set {text}: {error.rule}") from error
+    return source
+
+
 def validate(model: type[M], data: Any, source: YamlFile, at: KeyPath = ()) -> M:
     """Return `data` as a pydantic model; `at` is the path of `data` in the file.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
+
+from archsim.errors import StudyError, did_you_mean
 
 Level: TypeAlias = int | tuple[int, ...]
 """One level for a layer, or one per filter."""
@@ -18,7 +20,7 @@ class Knob:
     """One approximation a machine or memory offers.
 
     `levels` is the number of levels including 0 = exact; None if the study file's `levels:` table defines them. `grid`
-    names the values a tuner combines to candidates for such a table.
+    names the values a tuner combines to candidates for such a table, `limits` the least and greatest of each.
     """
 
     name: str
@@ -26,6 +28,22 @@ class Knob:
     granularity: Literal["layer", "filter"] = "layer"
     about: str = ""
     grid: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
+
+    def grid_with(self, changes: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+        """Return the grid with other values for some names. Raises: StudyError with name, value and limits."""
+        for name, values in changes.items():
+            if name not in self.grid:
+                raise StudyError(f"unknown value {name!r} of the grid of {self.name}{did_you_mean(name, self.grid)}")
+            if not values:
+                raise StudyError(f"the grid of {self.name} needs at least one {name}")
+            low, high = self.limits[name]
+            whole = all(isinstance(value, int) for value in self.grid[name])
+            for value in values:
+                if not low <= value <= high or (whole and value != int(value)):
+                    kind = "whole numbers" if whole else "numbers"
+                    raise StudyError(f"{name} of the grid of {self.name} are {kind} from {low} to {high}, got {value}")
+        return {**self.grid, **changes}
 
 
 @dataclass(frozen=True)

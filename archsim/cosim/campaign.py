@@ -13,7 +13,7 @@ import numpy as np
 
 from archsim.accelerators.base import Accelerator, AcceleratorConfig, RtlBlock, RtlCase, known_accelerators
 from archsim.accelerators.seat import Seat
-from archsim.config import Study, check_layer_names, load_study
+from archsim.config import Study, check_layer_names, check_machine_settings, load_study
 from archsim.cosim.job import Verdict
 from archsim.cosim.simulator import build, choose_simulator, run, waves_of
 from archsim.cosim.verilog import read_module, source_of
@@ -207,6 +207,7 @@ def layer_inputs(block: RtlBlock, study: Study, layers: Sequence[str]) -> list[t
     if bench.data is None:
         raise study.error(("workload",), "needs data: tiles are cut from what real images make of the layers")
     check_layer_names(study, bench.network)
+    check_machine_settings(study)
     session = Session(bench, study, study.assign)
     known = [layer.name for layer in bench.network.layers if block in _rtl(session, layer.name)]
     for name in layers:

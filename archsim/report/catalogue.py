@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -43,8 +44,16 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
             for path in sorted((root / "workloads" / folder).glob("*.*"))
             if path.suffix in (".onnx", ".yaml", ".csv")
         ],
-        "studies": [{"name": path.name} for path in sorted((root / "configs").glob("*.yaml"))],
+        "studies": [
+            {"name": path.name, "taken by": _taker(path.read_text(encoding="utf-8"))}
+            for path in sorted((root / "configs").glob("*.yaml"))
+        ],
     }
+
+
+def _taker(text: str) -> str:
+    """Return the command that takes a study or tune file."""
+    return "archsim tune" if re.search(r"^tune:", text, re.MULTILINE) else "archsim run"
 
 
 def catalogue_tables(known: dict[str, list[dict[str, Any]]]) -> RenderableType:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from archsim.units import cycles_to_us
@@ -54,10 +52,6 @@ class Timeline:
         names += [_name("thread_name", pids[unit], tid, track) for (unit, track), tid in tids.items()]
         told = {"slices": len(events), "dropped_slices": self.dropped, "max_slices": self.max_slices}
         return {"traceEvents": names + events, "displayTimeUnit": "ns", "otherData": told}
-
-    def write(self, path: Path) -> None:
-        """Write `to_dict()` as JSON."""
-        path.write_text(json.dumps(self.to_dict()), encoding="utf-8")
 
 
 def _name(kind: str, pid: int, tid: int, name: str) -> dict[str, Any]:

@@ -11,8 +11,7 @@ import pytest
 
 from archsim.config import load_study
 from archsim.errors import OutputError
-from archsim.report import folder as room
-from archsim.report.folder import check_writable, result_json, write_run
+from archsim.report.folder import TUNING, check_writable, result_json, write_folder, write_run
 from archsim.result import RunResult
 from archsim.run import simulate
 
@@ -37,6 +36,18 @@ def test_only_what_archsim_wrote_is_replaced(tmp_path: Path) -> None:
     (run / "notes.md").write_text("mine")
     with pytest.raises(OutputError, match=r"did not write: notes\.md"):
         check_writable(run)
+
+
+def test_a_run_does_not_replace_a_tuning(tmp_path: Path) -> None:
+    files = {"curve.json": "{}", "loss-1/study.yaml": "name: x", "loss-1/conv1.csv": [{"filter": 0, "level": 1}]}
+    write_folder(files, tmp_path / "found", ["log"])
+    assert names(tmp_path / "found") == {"curve.json", "loss-1", "run.log"}
+    assert (tmp_path / "found" / "loss-1" / "conv1.csv").read_text() == "filter,level\n0,1\n"
+    check_writable(tmp_path / "found", TUNING)
+    with pytest.raises(OutputError, match=r"result\.json is missing"):
+        check_writable(tmp_path / "found")
+    with pytest.raises(OutputError, match=r"curve\.json is missing"):
+        check_writable(written(tmp_path / "run"), TUNING)
 
 
 def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,14 +95,13 @@ def test_the_old_result_stays_if_the_swap_is_disturbed(
     assert names(tmp_path) == {"run"}
 
 
-def test_runs_into_one_folder_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_fill", lambda result, new, log, timeline: (new / "result.json").write_text(log[0]))
+def test_runs_into_one_folder_at_once(tmp_path: Path) -> None:
     failures: list[BaseException] = []
 
     def writer(name: str) -> None:
         try:
             for _ in range(50):
-                write_run(result(), tmp_path / "run", [name])
+                write_folder({"result.json": name}, tmp_path / "run", [name])
         except BaseException as error:
             failures.append(error)
 

@@ -50,6 +50,7 @@ class Snapea(Accelerator):
             "filter",
             "a partial sum below th (accumulator units) after n weights ends a window; levels: filter, level, th, n",
             {"n": (4, 8, 16, 32, 64), "th_quantile": (0.1, 0.3, 0.5, 0.7, 0.9)},
+            {"n": (1, 1 << 20), "th_quantile": (0, 1)},
         ),
     )
     actions = frozenset(
@@ -77,7 +78,7 @@ class Snapea(Accelerator):
     @classmethod
     def check_setting(cls, config: SnapeaConfig, setting: Setting) -> None:
         """Only the predictive mode takes levels of `speculation`, and it does not go without. Raises: StudyError."""
-        levels = [name for name, one in setting.items() if one.level("speculation")]
+        levels = [name for name, one in setting.items() if "speculation" in one.levels]
         if config.mode == "predictive" and not levels:
             raise StudyError("mode 'predictive' needs levels of the knob 'speculation' (archsim tune finds them)")
         if config.mode != "predictive" and levels:

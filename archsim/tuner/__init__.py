@@ -1,0 +1,1 @@
+"""Searching settings: methods named after their algorithms see a problem's quality, MACs and cost, never a machine."""
