@@ -18,6 +18,7 @@ from archsim.accelerators.base import (
     Timing,
 )
 from archsim.accelerators.eyeriss.config import PRESETS, EyerissConfig
+from archsim.accelerators.eyeriss.rtl import EYERISS_PE
 from archsim.approx import LayerSetting
 from archsim.energy import PriceTable
 from archsim.workload.formats import Fixed
@@ -51,6 +52,7 @@ class Eyeriss(Accelerator):
         }
     )  # fmt: skip
     layer_fields = ("plans", "product_shift")
+    rtl = (EYERISS_PE,)
     config: EyerissConfig
 
     @cached_property
