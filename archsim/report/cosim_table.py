@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from archsim.report.table import plain_table, si
+from archsim.report.table import plain_table, si, wrapped
 
 Row = Mapping[str, Any]
 
 
 def verdict_table(rows: Sequence[Row]) -> RenderableType:
-    """Return one line per layer or run, counters added up, and the first difference with its waves."""
-    names = list(dict.fromkeys(name for row in rows for name in row["totals"]))
-    table = plain_table("RTL beside model", ("what",), ("cases", "cycles", "results", *names, "agrees"))
+    """Return one line per layer or run, the counters of all together, and the first difference with its waves."""
+    table = plain_table("RTL beside model", ("what",), ("cases", "cycles", "results", "agrees"))
+    totals: Counter[str] = Counter()
     for row in rows:
-        figures = (row["cycles"], row["results"], *(row["totals"].get(name, 0) for name in names))
-        agrees = "no" if row["difference"] else "yes"
-        table.add_row(row["what"], str(row["cases"]), *(si(value, 4) for value in figures), agrees)
-    lines = [f"           {_parameters(rows[0])}"] if rows else []
+        figures = (si(row["cycles"], 4), si(row["results"], 4), "no" if row["difference"] else "yes")
+        table.add_row(row["what"], str(row["cases"]), *figures)
+        totals.update(row["totals"])
+    counters = [f"{name.removeprefix('cnt_')} {si(value, 4)}" for name, value in totals.items()]
+    lines = wrapped("block", _parameters(rows[0]).split(", ")) if rows else []
+    lines += wrapped("counters", counters) if counters else []
     for row in rows:
         if row["difference"]:
             lines.append(f"difference {row['difference']['text']}")
@@ -48,5 +51,6 @@ def inventory_table(rows: Sequence[Row]) -> RenderableType:
 
 
 def _parameters(row: Row) -> str:
+    """Return the parameters of a block on one line."""
     given = row["parameters"]
     return given if isinstance(given, str) else ", ".join(f"{name} {value}" for name, value in given.items())

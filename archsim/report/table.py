@@ -220,9 +220,9 @@ def _facts(result: Mapping[str, Any]) -> Text:
     for name, machine in provenance["machines"].items():
         area = f", {machine['area_mm2']:.4g} mm2" if machine["area_mm2"] else ""
         lines.append(f"{name:<10} {machine['about']}{area}")
-        lines += _wrapped("", [f"{column['title']}: {column['about']}" for column in machine["columns"]])
+        lines += wrapped("", [f"{column['title']}: {column['about']}" for column in machine["columns"]])
     for name, table in provenance["prices"].items():
-        lines += _wrapped(f"pJ, {name}", _price_texts(table["prices"].values()))
+        lines += wrapped(f"pJ, {name}", _price_texts(table["prices"].values()))
     lines.append("           prices without a mark have a source, * is assumed, + calibrated; all in result.json")
     lines += [f"note       {note}" for note in provenance["notes"]]
     return Text("\n".join(lines))
@@ -233,7 +233,7 @@ def _range_lines(layers: Iterable[Mapping[str, Any]]) -> list[str]:
     lines = []
     for head, metric in (("saturated", "saturated_words"), ("overflows", "overflow_events")):
         told = [f"{layer['name']} {n}" for layer in layers if (n := layer["metrics"].get(metric))]
-        lines += _wrapped(head, told) if told else []
+        lines += wrapped(head, told) if told else []
     return lines
 
 
@@ -247,7 +247,7 @@ def _price_texts(prices: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"{name} {energy_pJ:.4g}{mark}" for (name, energy_pJ), mark in sorted(marked.items())]
 
 
-def _wrapped(head: str, parts: Sequence[str]) -> list[str]:
+def wrapped(head: str, parts: Sequence[str]) -> list[str]:
     """Return lines of at most the table's width: a head and comma-separated parts, continued under the head."""
     return textwrap.wrap(", ".join(parts), WIDTH, initial_indent=f"{head} ".ljust(11), subsequent_indent=" " * 11)
 

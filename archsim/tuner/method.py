@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from archsim.accelerators.base import Candidate
 from archsim.errors import StudyError, did_you_mean
+from archsim.session import Progress
 from archsim.tuner.problem import Problem
 from archsim.yamlfile import Written
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

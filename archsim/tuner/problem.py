@@ -17,7 +17,7 @@ from archsim.approx import Knob, Setting
 from archsim.config import Study, check_layer_names
 from archsim.errors import StudyError
 from archsim.result import Totals
-from archsim.session import Session
+from archsim.session import Progress, Session
 from archsim.tuner.store import Store, TrialKey
 from archsim.workload.bench import Workbench
 from archsim.workload.layers import Layer
@@ -52,13 +52,21 @@ class Problem:
     `measured` counts the passes of all images through the network that were really made.
     """
 
-    def __init__(self, study: Study, data: DataSpec, calibration: DataSpec, timed_images: int, store: Store) -> None:
+    def __init__(
+        self,
+        study: Study,
+        data: DataSpec,
+        calibration: DataSpec,
+        timed_images: int,
+        store: Store,
+        progress: Progress | None = None,
+    ) -> None:
         changes = {"data": data, "calibration": calibration, "timed_images": timed_images}
         self.study = study.replace(workload=study.workload.model_copy(update=changes))
         self.bench = Workbench(self.study.workload, study.folder)
         self.bench.data  # noqa: B018  whether the images are there is known before hours of search
         check_layer_names(self.study, self.bench.network)
-        self.session = Session(self.bench, self.study, study.assign)
+        self.session = Session(self.bench, self.study, study.assign, progress)
         self.store, self.measured = store, 0
         self._images, self._config = _hash(data.model_dump()), _config_hash(self.study)
 

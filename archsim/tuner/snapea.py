@@ -17,7 +17,8 @@ from pydantic import Field
 
 from archsim.accelerators.base import Candidate
 from archsim.approx import Setting
-from archsim.tuner.method import Progress, Solution
+from archsim.session import Progress
+from archsim.tuner.method import Solution
 from archsim.tuner.problem import LayerProfile, Problem, Trial
 from archsim.tuner.settings import layer_setting
 from archsim.yamlfile import Written
@@ -101,7 +102,7 @@ class Algorithm1:
         """Return for every layer the settings that keep the bound when it is approximated alone, exact last."""
         found = {}
         for done, name in enumerate(self.lists):
-            self.progress("local pass", done, len(self.lists))
+            self.progress(f"local pass, {bound:g} points", done, len(self.lists))
             entries = [self._alone(name, chosen) for chosen in self._joined(name, bound)]
             kept = [entry for entry in entries if entry.loss_points <= bound + ROUNDING]
             found[name] = [*kept, self._exact_entry(name)]

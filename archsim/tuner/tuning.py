@@ -15,8 +15,9 @@ import yaml
 from archsim import __version__, assets
 from archsim.approx import Setting
 from archsim.errors import StudyError
+from archsim.session import Progress
 from archsim.threads import limited_threads
-from archsim.tuner.method import Progress, Solution, find_method
+from archsim.tuner.method import Solution, find_method
 from archsim.tuner.problem import Problem
 from archsim.tuner.settings import layer_setting
 from archsim.tuner.spec import TuneRequest
@@ -53,9 +54,9 @@ def tune(
     store = folder.parent / (spec.store or f"{request.name}.sqlite")
     with limited_threads(threads), Store(store) as trials:
         with request.source.errors_at(("tune", "optimise")):
-            problem = Problem(study, spec.optimise, calibration, study.workload.batch, trials)
+            problem = Problem(study, spec.optimise, calibration, study.workload.batch, trials, progress)
         with request.source.errors_at(("tune", "test")):
-            unseen = Problem(study, spec.test, calibration, spec.cost_images, trials)
+            unseen = Problem(study, spec.test, calibration, spec.cost_images, trials, progress)
         try:
             solutions, evaluations = method.solve(problem, spec.max_loss_points, options, told)
         except StudyError as error:

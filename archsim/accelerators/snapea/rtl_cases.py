@@ -20,6 +20,7 @@ from archsim.accelerators.snapea.rtl_model import ALWAYS, Group, Kernel, Pattern
 from archsim.errors import MappingError
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array
+from archsim.workload.random import rng_for
 
 TILE_GROUPS = 8
 """Groups of a tile of a real layer: consecutive ones of one output row and one kernel."""
@@ -86,7 +87,7 @@ def cases_from(
     how = termination(config, layer, stored.params)
     if how.startswith("off"):
         raise MappingError(f"layer {layer.name!r} runs without termination ({how}): the PE's block has nothing to show")
-    conv, streams, rng = as_conv(layer), stored.extra, np.random.default_rng(seed)
+    conv, streams, rng = as_conv(layer), stored.extra, rng_for(seed, "snapea", layer.name, "tiles", 0)
     assert streams is not None
     windows = Windows(conv, unsigned(x, stored.params))
     groups, op_bits = row_groups(conv, config.lanes), parameters_of(config, layer)["KMAX"].bit_length()
