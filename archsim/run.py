@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from archsim import __version__
 from archsim.config import Study, check_layer_names, check_machine_settings
-from archsim.result import (
-    Comparison,
-    RunResult,
-    Totals,
-    quality_of,
-    ratios,
-)
+from archsim.result import Comparison, LayerResult, RunResult, Totals, quality_of, ratios
 from archsim.session import VECTOR_UNIT, Progress, Session
 from archsim.sim import Timeline
 from archsim.threads import limited_threads
@@ -41,14 +36,15 @@ def simulate(
         totals, layers = main.cost(study.setting)
         if timeline is not None:
             main.draw(study.setting, timeline)
+        second = _second(bench, study, totals, progress)
         return RunResult(
             study=study.to_dict(),
             totals=totals,
             layers=layers,
             accuracy=accuracy,
             quality=quality_of(accuracy),
-            compare_to=_second(bench, study, totals, progress),
-            provenance=_provenance(main),
+            compare_to=second,
+            provenance=_provenance(main, [*layers, *(second.layers if second else ())]),
         )
 
 
@@ -62,10 +58,11 @@ def _second(bench: Workbench, study: Study, totals: Totals, progress: Progress |
     return Comparison(other_totals, layers, quality_of(accuracy), ratios(other_totals, totals))
 
 
-def _provenance(session: Session) -> dict[str, Any]:
-    """Return where every figure comes from: versions, hashes, workload identity, prices with sources, notes."""
+def _provenance(session: Session, layers: Sequence[LayerResult]) -> dict[str, Any]:
+    """Return where the figures of `layers` come from: versions, hashes, workload identity, prices, notes."""
     study, network, spec = session.study, session.network, session.study.workload
-    machines = {name: machine for name, machine in session.machines.items() if name in session.where.values()}
+    used = {layer.accelerator for layer in layers}
+    machines = {name: machine for name, machine in session.machines.items() if name in used}
     return {
         "archsim": __version__,
         "config_hash": study.config_hash,
@@ -93,11 +90,11 @@ def _provenance(session: Session) -> dict[str, Any]:
             "memory": asdict(session.memory.prices),
             VECTOR_UNIT: asdict(session.vector_prices),
         },
-        "notes": [*network.notes, *_notes(session)],
+        "notes": [*network.notes, *_notes(session, layers)],
     }
 
 
-def _notes(session: Session) -> list[str]:
+def _notes(session: Session, layers: Sequence[LayerResult]) -> list[str]:
     """Return what a reader must know to take the figures for what they are."""
     spec, notes = session.study.workload, []
     if spec.data is not None and spec.calibration is None:
@@ -106,4 +103,7 @@ def _notes(session: Session) -> list[str]:
         notes.append("no images: counts follow from zero fractions, accuracy is not evaluated")
     if VECTOR_UNIT in session.where.values() and session.study.vector_unit.elements_per_cycle is None:
         notes.append("pooling and other vector layers take no time (vector unit 'free'), prices assumed")
+    for name, machine in session.machines.items():
+        mine = {layer.name: layer.metrics for layer in layers if layer.accelerator == name}
+        notes += [f"{name}: {note}" for note in machine.notes(mine)] if mine else []
     return notes

@@ -290,6 +290,10 @@ class Accelerator(ABC):
         """Other readings of prices the source leaves open, by what they assume; energies are told for each."""
         return {}
 
+    def notes(self, metrics: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+        """Return what a reader must know to take the figures for what they are; `metrics` of the results by layer."""
+        return ()
+
     @property
     def peak_macs_per_cycle(self) -> int:
         """Multipliers that can work in one cycle."""

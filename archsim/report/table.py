@@ -45,7 +45,9 @@ def time_text(latency_us: float) -> str:
 def run_report(result: Mapping[str, Any]) -> RenderableType:
     """Return the whole answer of one run: layers, totals, energy by component, accuracy, identity, notes."""
     parts: list[RenderableType] = [_layer_table(result), _component_table(result["layers"])]
-    parts += [_machine_table(result, name) for name, one in result["provenance"]["machines"].items() if one["columns"]]
+    used = {layer["accelerator"] for layer in result["layers"]}
+    machines = {name: one for name, one in result["provenance"]["machines"].items() if name in used}
+    parts += [_machine_table(result, name) for name, one in machines.items() if one["columns"]]
     if result["compare_to"] is not None:
         parts.append(_comparison_table(result))
     return Group(*parts, _facts(result))

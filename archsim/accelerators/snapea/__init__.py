@@ -99,6 +99,17 @@ class Snapea(Accelerator):
 
         return read_prices(self.config, self.load_prices, reading)
 
+    def notes(self, metrics: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+        """Say where the array is ideal, and where disturbed weights made the exact mode stop windows it should not."""
+        notes = []
+        if self.config.bubble_cycles == 0:
+            notes.append("ideal lanes: an early stop loses no cycle (bubble_cycles 0)")
+        lost = {layer: told["sign_lost_windows"] for layer, told in metrics.items() if told.get("sign_lost_windows")}
+        if lost:
+            layers = ", ".join(f"{layer} {count}" for layer, count in lost.items())
+            notes.append(f"disturbed weights: windows above 0 that were stopped by their sign, timed images: {layers}")
+        return notes
+
     @property
     def peak_macs_per_cycle(self) -> int:
         """One MAC per lane."""
