@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import count, groupby
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 
-from archsim.accelerators.base import BatchActivity, Placement
+from archsim.accelerators.base import Activity, BatchActivity, Placement
 from archsim.accelerators.clockwork import Timed, simulate_batch
 from archsim.accelerators.seat import Seat
 from archsim.accelerators.trail import Trail
@@ -72,18 +73,19 @@ class Visit:
 
 
 class Recent(OrderedDict[K, V]):
-    """The entries used last; a study tries few settings at a time, a tuner hundreds one after another."""
+    """The entries kept last; a study tries few settings at a time, a tuner hundreds one after another."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
-        self.most = most
+        self.most, self.lock = most, Lock()
 
     def keep(self, key: K, value: V) -> V:
-        """Store an entry and forget the oldest beyond the limit."""
-        self[key] = value
-        self.move_to_end(key)
-        while len(self) > self.most:
-            self.popitem(last=False)
+        """Store an entry as the newest and forget the oldest beyond the limit; threads may do so at once."""
+        with self.lock:
+            self[key] = value
+            self.move_to_end(key)
+            while len(self) > self.most:
+                self.popitem(last=False)
         return value
 
 
@@ -152,15 +154,17 @@ class Session:
     def seat(self, layer: Layer, setting: LayerSetting) -> Seat:
         """Return the layer prepared and mapped; done once per (layer, setting)."""
         key = (layer.name, repr(setting))
-        if key not in self._seats:
-            machine = self.machines[self.where[layer.name]]
-            placement = self.placements[layer.name]
-            stored = machine.prepare(layer, self._params(layer), setting)
-            plan = machine.map(layer, stored, placement)
-            name, seed = self.where[layer.name], self.study.seed
-            self._seats.keep(key, Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed))
-        self._seats.move_to_end(key)
-        return self._seats[key]
+        known = self._seats.get(key)
+        return self._seats.keep(key, known or self._new_seat(layer, setting))
+
+    def _new_seat(self, layer: Layer, setting: LayerSetting) -> Seat:
+        """Prepare and map a layer."""
+        machine = self.machines[self.where[layer.name]]
+        placement = self.placements[layer.name]
+        stored = machine.prepare(layer, self._params(layer), setting)
+        plan = machine.map(layer, stored, placement)
+        name, seed = self.where[layer.name], self.study.seed
+        return Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed)
 
     def _params(self, layer: Layer) -> LayerParams:
         """Return the layer's parameters in its machine's format; a shape-only network has none, or synthetic ones."""
@@ -267,18 +271,31 @@ class Session:
         return Tensor(activity.y, number_format, output_scale(seat.stored.params))
 
     def _expect(self, setting: Setting) -> Trail:
-        """Return the trail of one batch without images: from zero fractions, or from synthetic tensors."""
-        trail = Trail()
-        for layer in self._machine_layers():
-            seat = self.seat(layer, setting.get(layer.name, EXACT))
-            fractions = self.bench.zero_fractions(layer)
-            if seat.machine.can_expect:
-                activity = seat.machine.expect(layer, seat.plan, fractions)
-            else:
-                x = synthetic_codes(layer, seat.stored.params, fractions[0], self.study.seed)
-                activity = seat.execute(x, 0)
-            trail.note(layer, activity, len(activity.batches))
+        """Return the trail of one batch without images: from zero fractions, or from synthetic tensors.
+
+        Layers run in parallel, those with most weights first: they take longest.
+        """
+        layers, steps = self._machine_layers(), count(1)
+
+        def expected(layer: Layer) -> tuple[str, Activity]:
+            activity = self._expected(layer, setting)
+            self.progress("layers", next(steps), len(layers))
+            return layer.name, activity
+
+        by_weights = sorted(layers, key=lambda layer: layer.weight_count, reverse=True)
+        activities, trail = dict(map_blocks(expected, by_weights)), Trail()
+        for layer in layers:
+            trail.note(layer, activities[layer.name], len(activities[layer.name].batches))
         return trail
+
+    def _expected(self, layer: Layer, setting: Setting) -> Activity:
+        """Return what one batch is expected to do in a layer."""
+        seat = self.seat(layer, setting.get(layer.name, EXACT))
+        fractions = self.bench.zero_fractions(layer)
+        if seat.machine.can_expect:
+            return seat.machine.expect(layer, seat.plan, fractions)
+        x = synthetic_codes(layer, seat.stored.params, fractions[0], self.study.seed)
+        return seat.execute(x, 0)
 
     def _machine_layers(self) -> list[Layer]:
         return [layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT]

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+ENCODE_BLOCK = 1 << 15
+"""Values encoded at once: what they become on the way stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,16 @@ class Fixed(NumberFormat):
         return Scale(fraction_bits=self.bits - 1 - (exponent - 1 if mantissa == 0.5 else exponent))
 
     def encode(self, values: Array, scale: Scale) -> Array:
-        """Round half up, saturate to n bits."""
-        codes = np.floor(np.ldexp(np.asarray(values, np.float64), scale.fraction_bits) + 0.5)
-        return np.clip(codes, -self.code_max - 1, self.code_max).astype(self.dtype)
+        """Round half up, saturate to n bits; in blocks, which spares large temporary arrays."""
+        given = np.asarray(values)
+        flat, codes = given.reshape(-1), np.empty(given.size, self.dtype)
+        for first in range(0, given.size, ENCODE_BLOCK):
+            part = slice(first, first + ENCODE_BLOCK)
+            scaled = np.ldexp(flat[part].astype(np.float64), scale.fraction_bits)
+            scaled += 0.5
+            np.floor(scaled, out=scaled)
+            codes[part] = np.clip(scaled, -self.code_max - 1, self.code_max, out=scaled)
+        return codes.reshape(given.shape)
 
     def decode(self, codes: Array, scale: Scale) -> Array:
         """value = code * 2^-f in float64."""

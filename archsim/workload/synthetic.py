@@ -74,7 +74,9 @@ def synthetic_weights(layer: Layer, seed: int) -> FloatArray:
     shape = weight_shape(layer)
     normal = rng_for(seed, STREAM, layer.name, "weights", 0).standard_normal(shape, np.float32)
     deviation = np.float32(math.sqrt(2 / math.prod(shape[1:])))
-    return np.clip(normal, -PEAK, PEAK) * deviation
+    np.clip(normal, -PEAK, PEAK, out=normal)
+    normal *= deviation
+    return normal
 
 
 def synthetic_codes(layer: Layer, params: LayerParams, zero_fraction: float, seed: int) -> Array:

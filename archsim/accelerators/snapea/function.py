@@ -203,10 +203,8 @@ def all_kernels(config: SnapeaConfig, streams: Streams, bias: Array, overflows: 
     might leave the accumulator.
     """
     work = streams.work
-    positives = np.append(0, np.cumsum(work.weights > 0))
-    rises = positives[work.end] > positives[work.negative]
     thresholds = np.clip(streams.th + (config.th_compare == "<="), -ACCUMULATOR_MAX, ACCUMULATOR_MAX)
     return Kernels(
         work.weights, work.index, work.start, work.speculated, work.negative, work.end, streams.lengths,
-        streams.negative_at, streams.n, bias, thresholds, rises | overflows,
+        streams.negative_at, streams.n, bias, thresholds, work.rises | overflows,
     )  # fmt: skip

@@ -320,3 +320,41 @@ def profile_block(
                 lost += max(dense[i], 0.0) * stops
             macs[k, t] += done
             errors[k, t] += lost
+
+
+@njit
+def leave_out_zeros(
+    weights: Array,
+    index: Array,
+    first: Array,
+    negative_at: Array,
+    n: Array,
+    kept_weights: Array,
+    kept_index: Array,
+    parts: Array,
+    rises: Array,
+) -> int:
+    """Copy the products of all kernels but zeros before the negative part; returns how many there are.
+
+    parts int64 (4, M): start, end of the speculation, of what is not negative, end; rises bool (M,): a weight of the
+    negative part is above zero.
+    """
+    at = 0
+    for m in range(len(n)):
+        parts[0, m] = parts[1, m] = parts[2, m] = at
+        rises[m] = False
+        length = first[m + 1] - first[m]
+        for k in range(length):
+            weight = weights[first[m] + k]
+            negative = k >= negative_at[m]
+            if weight != 0 or negative:
+                kept_weights[at], kept_index[at] = weight, index[first[m] + k]
+                at += 1
+            if k < n[m]:
+                parts[1, m] = at
+            if not negative:
+                parts[2, m] = at
+            elif weight > 0:
+                rises[m] = True
+        parts[3, m] = at
+    return at

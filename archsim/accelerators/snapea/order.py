@@ -13,12 +13,14 @@ from functools import cached_property
 import numpy as np
 
 from archsim.accelerators.base import Stored
+from archsim.accelerators.snapea.kernel import leave_out_zeros
 from archsim.errors import MappingError
 from archsim.workload.params import Array
 
 MAX_KERNEL_WEIGHTS = 1 << 16
 """An index is a 16-bit word."""
-SORT_WEIGHTS = 1 << 22
+SORT_WEIGHTS = 1 << 18
+"""Weights sorted at once."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,13 @@ class Streams:
     @cached_property
     def work(self) -> Work:
         """What has to be multiplied: zero weights change no sum, so those outside the negative part are left out."""
-        filters = np.repeat(np.arange(len(self.n)), self.lengths)
-        position = np.arange(len(self.weights)) - self.first[filters]
-        negative = position >= self.negative_at[filters]
-        kept = negative | (self.weights != 0)
-        speculative = kept & (position < self.n[filters])
-        ends = [np.bincount(filters[mask], minlength=len(self.n)) for mask in (speculative, kept & ~negative, kept)]
-        last = np.cumsum(ends[2])
-        start = last - ends[2]
-        return Work(self.weights[kept], self.index[kept], start, start + ends[0], start + ends[1], last)
+        weights, index = np.empty_like(self.weights), np.empty_like(self.index)
+        parts, rises = np.empty((4, len(self.n)), np.int64), np.empty(len(self.n), bool)
+        kept = leave_out_zeros(
+            self.weights, self.index, self.first, self.negative_at, self.n, weights, index, parts, rises
+        )
+        start, speculated, negative, end = parts
+        return Work(weights[:kept], index[:kept], start, speculated, negative, end, rises)
 
     def kernel(self, m: int) -> tuple[Array, Array]:
         """Return (weights, index) of kernel m in execution order."""
@@ -76,9 +76,10 @@ class Streams:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """The products of every kernel that a simulation computes; all int64 (M,) but weights int16 and index uint16.
+    """The products of every kernel that a simulation computes; int64 (M,) but weights int16, index uint16, rises bool.
 
-    Kernel m: speculation part [start[m], speculated[m]), then up to negative[m], negative part up to end[m].
+    Kernel m: speculation part [start[m], speculated[m]), then up to negative[m], negative part up to end[m]; `rises`:
+    a weight of the negative part is above zero, as disturbed ones may be.
     """
 
     weights: Array
@@ -87,6 +88,7 @@ class Work:
     speculated: Array
     negative: Array
     end: Array
+    rises: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,8 @@ def order_layer(
         raise MappingError(
             f"layer {name!r}: weights of a kernel within a 16-bit index: got {K}, limit {MAX_KERNEL_WEIGHTS}"
         )
-    orders: list[Array] = []
+    ordered, index = np.empty(M * K, weights.dtype), np.empty(M * K, np.uint16)
+    first = np.zeros(M + 1, np.int64)
     negative_at, n, th = np.zeros((3, M), np.int64)
     for m, order in enumerate(_orders(weights, region_order, drop_zeros, importance)):
         negative_at[m] = len(order) - np.count_nonzero(weights[m] < 0)
@@ -132,10 +135,10 @@ def order_layer(
             _check_n(name, m, int(n[m]), len(order))
             order = _with_speculation(weights[m], order, int(n[m]))
             negative_at[m] += np.count_nonzero(weights[m, order[: n[m]]] < 0)
-        orders.append(order)
-    ordered = np.concatenate([weights[m, order] for m, order in enumerate(orders)])
-    first = np.cumsum([0, *map(len, orders)])
-    return Streams(ordered, np.concatenate(orders), first, negative_at, n, th)
+        first[m + 1] = first[m] + len(order)
+        part = slice(int(first[m]), int(first[m + 1]))
+        ordered[part], index[part] = weights[m, order], order
+    return Streams(ordered[: first[M]], index[: first[M]], first, negative_at, n, th)
 
 
 def _check_n(name: str, m: int, n: int, weights: int) -> None:
