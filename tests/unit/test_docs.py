@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import archsim
+from archsim.assets import find
+from archsim.cli import app
 from archsim.config import Study, study_from_text
+from archsim.tuner.method import find_method
+from archsim.tuner.spec import load_tune
 from archsim.workload.networks import load_network
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -35,7 +41,7 @@ def second_study(folder: Path) -> Study:
 def test_no_page_has_untested_examples() -> None:
     languages = {page.name: set(re.findall(r"^```(\w+)", page.read_text(), re.MULTILINE)) for page in DOCS.glob("*.md")}
     runnable = {name for name, found in languages.items() if found & {"yaml", "python"}}
-    assert runnable == {"study-file.md"} | TESTED_ELSEWHERE
+    assert runnable == {"study-file.md", "tuning.md"} | TESTED_ELSEWHERE
 
 
 def test_study_examples_resolve(page_folder: Path) -> None:
@@ -63,6 +69,29 @@ def test_networks_of_the_page_load(page_folder: Path) -> None:
     tiny, topology = (load_network(name, page_folder) for name in ("tiny.yaml", "topology.csv"))
     assert tiny.macs_dense == 16 * 16 * 8 * 27 + 8 * 8 * 16 * 72 + 1024 * 10
     assert topology.macs_dense == 16 * 16 * 8 * 27 + 8 * 8 * 8 * 9
+
+
+def test_tune_file_of_the_page_is_the_shipped_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r'```yaml title="task.yaml"\n(.*?)```', (DOCS / "tuning.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "task.yaml").write_text(text)
+    shown, shipped = load_tune(tmp_path / "task.yaml"), load_tune("snapea-digits.yaml")
+    assert shown.spec.model_copy(update={"store": None, "options": {}}) == shipped.spec
+    options = find_method(shown.spec.method).Options
+    assert options.model_validate(shown.spec.options) == options()  # the page shows the defaults
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_commands_of_the_pages_exist(page: Path) -> None:
+    root = get_command(app)
+    plain = "".join(block for block in page.read_text().split("```")[1::2] if block.startswith("\n"))
+    for line in re.findall(r"^archsim .*$", plain, flags=re.MULTILINE):
+        words = shlex.split(line.partition("#")[0])
+        command = root.commands[words[1]]  # type: ignore[attr-defined]
+        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known, line
+        for word in words[2:]:
+            if word.endswith(".yaml") and "/" not in word and word != "study.yaml" and word != "grid.yaml":
+                assert find(word)
 
 
 def test_formats_of_the_page_are_offered() -> None:
