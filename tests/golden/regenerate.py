@@ -13,6 +13,11 @@ STUDIES = {
     "quickstart": ["workload.data.images=20", "workload.timed_images=4"],
     "eyeriss-alexnet": [],
     "eyeriss-vgg16": [],
+    "snapea-digits-study": [
+        "workload.data.images=20",
+        "workload.timed_images=4",
+        "platform.accelerators.npu.mode=exact",
+    ],
 }
 
 

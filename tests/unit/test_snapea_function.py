@@ -18,7 +18,7 @@ from archsim.workload.reference import reference
 from tests.unit import snapea_twins as twin
 from tests.unit.snapea_cases import EXACT, RELU, LayerCase, config, levels, random_layer, random_speculation
 
-LAYERS = 120
+LAYERS = 200
 VOID = 0.3
 """A batch of random layers in which fewer windows stop shows nothing."""
 
