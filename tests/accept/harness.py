@@ -10,7 +10,7 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,10 @@ class Store:
         return line if line is not None and line.key == key and line.ok is not None else None
 
 
-def source_key(root: Path) -> str:
+def source_key(root: Path, sources: Sequence[str] = SOURCES) -> str:
     """Return a hash over what a figure depends on: package, studies, networks, tests and how they are run."""
     digest = hashlib.sha256()
-    for top in (root / name for name in SOURCES):
+    for top in (root / name for name in sources):
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
             if path.is_file() and path.suffix not in (".pyc", ".md"):
                 digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from archsim.workload.bench import Workbench
 from archsim.workload.params import Array
 from archsim.workload.reference import reference
 from benchmarks import bench_snapea
-from tests.accept.harness import source_key
+from tests.accept import snapea_page
+from tests.accept.tuned import curve, seconds, tuned
 from tests.unit.snapea_cases import random_layer
 from tests.unit.test_snapea_function import VOID, stopped_share
 
@@ -166,57 +167,48 @@ def test_laws(accept: Accept) -> None:
 
 
 # 4: Algorithm 1 ------------------------------------------------------------------------------------------------------
-def tuned(name: str) -> tuple[dict[str, Any], float]:
-    """Tune a shipped task; a run that was stopped goes on, and the seconds of all its runs add up."""
-    needs_data()
-    folder = ROOT / ".cache" / "accept" / f"tune-{source_key(ROOT)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    clock, started = folder / f"{name}.seconds", time.monotonic()
-    before = float(clock.read_text()) if clock.exists() else 0.0
-
-    def note(*_: object) -> None:
-        clock.write_text(str(before + time.monotonic() - started))
-
-    curve = tune(load_tune(f"{name}.yaml"), folder / name, progress=note).curve
-    note()
-    return dict(curve), float(clock.read_text())
-
-
-def told(curve: dict[str, Any], seconds: float) -> str:
-    points = curve["points"]
+def told(found: dict[str, Any], spent_s: float) -> str:
+    points = found["points"]
     columns = {
         "lost": [f"{point['loss_points']:.2f}" for point in points],
         "unseen": [f"{point['test_loss_points']:.2f}" for point in points],
         "MACs": [f"{100 * point['macs_done_share']:.1f} %" for point in points],
     }
     rows = "; ".join(f"{name} {', '.join(values)}" for name, values in columns.items())
-    effort = curve["evaluations"]
+    effort = found["evaluations"]
     saved = f"profiling {effort['profiling_evaluations']} evaluations, {effort['profiling_evaluations_saved']} saved"
-    return (
-        f"bounds 0, 1, 2, 3: {rows} (exact {100 * curve['exact']['macs_done_share']:.1f} %); {saved}; {seconds:.0f} s"
-    )
+    exact = f"exact {100 * found['exact']['macs_done_share']:.1f} %"
+    return f"bounds 0, 1, 2, 3: {rows} ({exact}); {saved}; {spent_s:.0f} s"
 
 
-def holds(curve: dict[str, Any]) -> bool:
-    points, macs = curve["points"], [point["macs_done"] for point in curve["points"]]
+def algorithm_1(name: str, limit_s: float) -> tuple[str, bool]:
+    """Tune a shipped task; return its figures, and whether bounds, order and time hold."""
+    needs_data()
+    folder = tuned(name)
+    found, spent_s = curve(folder), seconds(folder)
+    points, macs = found["points"], [point["macs_done"] for point in found["points"]]
     within = all(point["loss_points"] <= point["max_loss_points"] + 1e-9 for point in points)
-    return within and macs == sorted(macs, reverse=True) and macs[0] <= curve["exact"]["macs_done"]
+    ordered = macs == sorted(macs, reverse=True) and macs[0] <= found["exact"]["macs_done"]
+    return told(found, spent_s), within and ordered and spent_s < limit_s
 
 
 @pytest.mark.line(
     "S4a", "Algorithm 1, LeNet-5, 1000 + 1000 images", bound="loss <= bound; MACs do not rise; < 600 s on two cores"
 )
 def test_lenet(accept: Accept) -> None:
-    curve, seconds = tuned("snapea-lenet")
-    accept(told(curve, seconds), holds(curve) and seconds < 600)
+    accept(*algorithm_1("snapea-lenet", 600))
 
 
 @pytest.mark.line(
     "S4b", "Algorithm 1, ResNet-20, 500 + 1000 images", bound="loss <= bound; MACs do not rise; < 2700 s on two cores"
 )
 def test_resnet20(accept: Accept) -> None:
-    curve, seconds = tuned("snapea-resnet20")
-    accept(told(curve, seconds), holds(curve) and seconds < 2700)
+    accept(*algorithm_1("snapea-resnet20", 2700))
+
+
+@pytest.mark.line("S4d", "Algorithm 1, SqueezeNet, 100 + 292 images", bound="loss <= bound; MACs do not rise; < 2 h")
+def test_squeezenet_tuned(accept: Accept) -> None:
+    accept(*algorithm_1("snapea-squeezenet", 7200))
 
 
 @pytest.mark.line(
@@ -261,6 +253,26 @@ def test_squeezenet(accept: Accept) -> None:
     needs_data()
     spent = bench_snapea.spend_study(bench_snapea.STUDIES[1])
     accept(f"{spent.wall_s:.1f} s wall, {spent.cpu_s:.1f} CPU s", spent.wall_s <= 120)
+
+
+# 6: the worked result ------------------------------------------------------------------------------------------------
+def differing(names: Sequence[str]) -> tuple[str, bool]:
+    """Run what tables of docs/snapea.md show; return which differ."""
+    needs_data()
+    wrong = [name for name in names if snapea_page.shown(name) != snapea_page.table(name)]
+    return f"{', '.join(names)}: " + (f"{', '.join(wrong)} differ" if wrong else "equal"), not wrong
+
+
+@pytest.mark.line("S6a", "docs/snapea.md: tables of the exact mode, from runs", bound="equal, character by character")
+def test_page_exact(accept: Accept) -> None:
+    accept(*differing(("exact", "use", "orders", "lanes")))
+
+
+@pytest.mark.line(
+    "S6b", "docs/snapea.md: tables of the predictive mode and beside the thesis", bound="equal, character by character"
+)
+def test_page_predictive(accept: Accept) -> None:
+    accept(*differing(("predictive", "losses", "paper")))
 
 
 # 7: the suite --------------------------------------------------------------------------------------------------------

@@ -97,8 +97,9 @@ def test_commands_of_the_pages_exist(page: Path) -> None:
 def test_formats_of_the_page_are_offered() -> None:
     from archsim.accelerators.base import accelerator_class
 
-    offered = {number_format.name for number_format in accelerator_class("eyeriss").formats}
-    assert offered == {f"fixed{bits}" for bits in range(2, 17)}
+    for kind in ("eyeriss", "snapea"):
+        offered = {number_format.name for number_format in accelerator_class(kind).formats}
+        assert offered == {f"fixed{bits}" for bits in range(2, 17)}
 
 
 @pytest.mark.parametrize("text", blocks("study-file.md", "python"))
