@@ -12,25 +12,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from archsim.accelerators.seat import Seat
-from archsim.accelerators.snapea.config import SnapeaConfig
-from archsim.accelerators.snapea.function import compute_dense, termination
 from archsim.assets import data_folder
-from archsim.config import Study, load_study
-from archsim.session import Session
-from archsim.threads import limited_threads
+from archsim.config import load_study
 from archsim.tuner.spec import load_tune
 from archsim.tuner.tuning import tune
-from archsim.workload.bench import Workbench
-from archsim.workload.params import Array
 from archsim.workload.reference import reference
 from benchmarks import bench_snapea
 from tests.accept import snapea_page
 from tests.accept.tuned import curve, seconds, tuned
 from tests.unit.snapea_cases import random_layer
+from tests.unit.snapea_layers import eligible_layers
 from tests.unit.test_snapea_function import VOID, stopped_share
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(7200)]
@@ -75,24 +68,6 @@ def test_random_layers(accept: Accept) -> None:
         f"{layers} layers, {wrong} values differ, stopped windows {100 * min(shares):.0f} % and more in every batch"
     )
     accept(figure, layers >= 500 and not wrong and min(shares) >= VOID)
-
-
-def eligible_layers(study: Study, images: int) -> dict[str, tuple[int, int, int]]:
-    """Values, values that differ from the dense layer, windows stopped, of every layer whose windows may stop."""
-
-    def look(seat: Seat, x: Array) -> tuple[int, int, int] | None:
-        assert isinstance(seat.machine.config, SnapeaConfig)
-        if termination(seat.machine.config, seat.layer, seat.stored.params).startswith("off"):
-            return None
-        done, dense = seat.execute(x, 0), compute_dense(seat.layer, x, seat.stored.params)[0]
-        assert done.y is not None
-        stopped = sum(int(dict(batch.metrics)["sign_stopped_windows"]) for batch in done.batches)  # type: ignore[arg-type]
-        return dense.size, int(np.count_nonzero(done.y != dense)), stopped
-
-    with limited_threads(None):
-        session = Session(Workbench(study.workload, study.folder), study, study.assign)
-        seen = session.watch({}, images, look)
-    return {name: tuple(np.sum(parts, axis=0).tolist()) for name, parts in seen.items() if parts[0] is not None}
 
 
 @pytest.mark.line(

@@ -13,6 +13,7 @@ from archsim.errors import ArchsimError
 from archsim.result import RunResult
 from archsim.run import simulate
 from tests.bad_inputs import called
+from tests.unit.snapea_layers import eligible_layers
 from tests.unit.test_table import printed
 
 SMALL = ("workload.data.images=20", "workload.timed_images=4")
@@ -27,6 +28,13 @@ def ran(*overrides: str) -> RunResult:
 
 def layer(result: RunResult, name: str) -> Any:
     return next(one for one in result.layers if one.name == name)
+
+
+def test_every_layer_that_may_stop_equals_the_dense_one() -> None:
+    found = eligible_layers(load_study("snapea-digits-study.yaml", [EXACT, "workload.data.images=100"]), 100)
+    assert set(found) == {"conv2", "conv3"}
+    for values, differing, stopped in found.values():
+        assert not differing and stopped > 0.3 * values
 
 
 def test_exact_mode_classifies_as_the_dense_machine_does() -> None:
