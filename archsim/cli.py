@@ -112,7 +112,8 @@ def tune(
         with _progress(request.name, show=not (quiet or as_json)) as progress:
             return tune(request, folder, threads=threads, progress=progress)
 
-    found = _interruptible(work)
+    found = _interruptible(work, "finished trials are kept, the same command goes on")
+    check_writable(folder, TUNING)  # hours have passed
     write_folder(found.files, folder, _log(request.name, time.perf_counter() - started, threads))
     if as_json:
         print(json.dumps(found.curve, indent=1))
@@ -301,10 +302,11 @@ def _progress(name: str, *, show: bool) -> Iterator[Progress | None]:
         yield advance
 
 
-def _interruptible(work: Callable[[], T]) -> T:
+def _interruptible(work: Callable[[], T], kept: str = "nothing was written") -> T:
     """Run `work` in a thread so that Ctrl-C is answered at once, even inside a compiled kernel.
 
-    Nothing is written before `work` returns, so leaving in the middle leaves nothing half-done.
+    Results are written when `work` has returned, so leaving in the middle leaves nothing half-done; `kept` says what
+    stays.
     """
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -322,7 +324,7 @@ def _interruptible(work: Callable[[], T]) -> T:
             thread.join(0.1)
     except KeyboardInterrupt:
         show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-        sys.stderr.write(f"{show_cursor}\narchsim: interrupted; nothing was written\n")
+        sys.stderr.write(f"{show_cursor}\narchsim: interrupted; {kept}\n")
         sys.stderr.flush()
         os._exit(EXIT_INTERRUPTED)
     if failure:

@@ -13,7 +13,7 @@ import numpy as np
 from archsim import __version__
 from archsim.accelerators.base import Accelerator, Candidate, Profiled
 from archsim.accelerators.seat import Seat
-from archsim.approx import Knob, Setting
+from archsim.approx import Knob, LayerSetting, Setting
 from archsim.config import Study, check_layer_names
 from archsim.errors import StudyError
 from archsim.result import Totals
@@ -23,6 +23,9 @@ from archsim.workload.bench import Workbench
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array
 from archsim.workload.spec import DataSpec
+
+SAMPLE_IMAGES = 32
+"""Images whose partial sums candidates are taken from: the first ones, whatever memory and threads there are."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,14 @@ class Problem:
         changes = {"data": data, "calibration": calibration, "timed_images": timed_images}
         self.study = study.replace(workload=study.workload.model_copy(update=changes))
         self.bench = Workbench(self.study.workload, study.folder)
-        self.bench.data  # noqa: B018  whether the images are there is known before hours of search
+        if data.images % study.workload.batch:
+            raise StudyError(f"images must be a multiple of batch {study.workload.batch}, got {data.images}")
+        assert self.bench.data is not None  # whether the images are there is known before hours of search
         check_layer_names(self.study, self.bench.network)
         self.session = Session(self.bench, self.study, study.assign, progress)
         self.store, self.measured = store, 0
-        self._images, self._config = _hash(data.model_dump()), _config_hash(self.study)
+        self._images = _digest(self.bench.data.images, self.bench.data.labels)
+        self._config = _config_hash(self.study, _digest(self.bench.calibration_images))
 
     @property
     def images(self) -> int:
@@ -78,7 +84,7 @@ class Problem:
     @property
     def macs_dense(self) -> int:
         """Dense MACs of all images."""
-        return self.images * self.bench.network.macs_dense // self.study.workload.batch
+        return self.images * self.bench.network.macs_dense
 
     def evaluate(self, setting: Setting) -> Trial:
         """Return quality and MACs of a setting over all images."""
@@ -116,6 +122,14 @@ class Problem:
         knob = found[name]
         return knob, [layer for layer in layers if knob in _profiled_knobs(self.machine_of(layer))]
 
+    def check_modes(self) -> None:
+        """Refuse machines that can profile a knob, but whose mode takes no levels of it. Raises: StudyError."""
+        for layer in self.bench.network.layers:
+            machine = self.machine_of(layer)
+            for knob in _profiled_knobs(machine):
+                assert machine is not None
+                machine.check_setting(machine.config, {layer.name: LayerSetting({knob.name: 1})})
+
     def profile(self, layers: Sequence[Layer], grid: Mapping[str, Sequence[float]]) -> dict[str, LayerProfile]:
         """Return what candidates of `grid` do to every filter of the layers: one walk over all images, level 0."""
         names = {layer.name for layer in layers}
@@ -128,16 +142,15 @@ class Problem:
         return {layer.name: _profile_of(stored[layer.name]) for layer in layers}
 
     def _profile(self, names: set[str], grid: Mapping[str, Sequence[float]]) -> dict[str, LayerProfile]:
-        """Take candidates from the first block of images and profile them on all."""
+        """Take candidates from the first images and profile them on all."""
 
-        def propose(seat: Seat, x: Array) -> Sequence[Candidate] | None:
-            if seat.layer.name not in names:
-                return None
-            exact = (None,) * _filters(seat.layer)
-            return [exact, *seat.machine.candidates(seat.layer, seat.plan, x, seat.stored, grid)]
+        def keep(seat: Seat, x: Array) -> tuple[Seat, Array] | None:
+            return (seat, x) if seat.layer.name in names else None
 
-        first = min(self.bench.block_images, self.images)
-        candidates = {name: one[0] for name, one in self.session.watch({}, first, propose).items()}
+        batch = self.study.workload.batch
+        first = min(-(-SAMPLE_IMAGES // batch) * batch, self.images)
+        candidates = {name: _proposed(kept, grid) for name, kept in self.session.watch({}, first, keep).items()
+                      if name in names}  # fmt: skip
 
         def measure(seat: Seat, x: Array) -> Sequence[Profiled] | None:
             if seat.layer.name not in names:
@@ -159,8 +172,11 @@ def _profiled_knobs(machine: Accelerator | None) -> tuple[Knob, ...]:
     return tuple(knob for knob in machine.knobs if knob.grid)
 
 
-def _filters(layer: Layer) -> int:
-    return int(layer.M)  # type: ignore[attr-defined]
+def _proposed(kept: Sequence[tuple[Seat, Array]], grid: Mapping[str, Sequence[float]]) -> list[Candidate]:
+    """Return the exact candidate of a layer, and those its machine proposes for what the sample sends into it."""
+    seat, x = kept[0][0], np.concatenate([codes for _, codes in kept])
+    exact = (None,) * int(seat.layer.M)  # type: ignore[attr-defined]
+    return [exact, *seat.machine.candidates(seat.layer, seat.plan, x, seat.stored, grid)]
 
 
 def _summed(blocks: Sequence[Sequence[Profiled]]) -> list[Profiled]:
@@ -197,14 +213,23 @@ def _plain(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _config_hash(study: Study) -> str:
+def _digest(*arrays: Array | None) -> str:
+    """Return 16 hex digits over the contents of arrays."""
+    digest = hashlib.sha256()
+    for one in arrays:
+        if one is not None:
+            digest.update(f"{one.dtype} {one.shape}".encode() + np.ascontiguousarray(one).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _config_hash(study: Study, calibration: str) -> str:
     """Hash what of a study decides a trial besides the images, the setting and the seed."""
     told = study.to_dict()
     for key in ("name", "compare_to", "knobs", "levels", "seed"):
         told.pop(key)
-    for key in ("data", "timed_images", "max_memory_MB"):
+    for key in ("data", "calibration", "timed_images", "max_memory_MB"):
         told["workload"].pop(key)
-    return _hash({"archsim": __version__, "study": told})
+    return _hash({"archsim": __version__, "study": told, "calibration": calibration})
 
 
 def _hash(data: Any) -> str:

@@ -160,8 +160,10 @@ class Algorithm1:
 
     def evaluations(self) -> dict[str, int]:
         """Return passes of all images through the network: made here, and made by kernel profiling as printed."""
-        printed = sum(len(one.candidates) * len(one.candidates[0]) for one in self.profiles.values())
-        profiling = 1 + sum(rate > 0 for rate in self.points_per_error.values())
+        proposed = (row for one in self.profiles.values() for candidate in one.candidates for row in candidate)
+        printed = sum(row is not None for row in proposed)
+        losing = (sum(entries[0].error for entries in lists) for lists in self.lists.values())
+        profiling = 1 + sum(error > 0 for error in losing)  # the profile, and every layer at its boldest
         return {
             "network_evaluations": self.problem.measured,
             "profiling_evaluations": profiling,

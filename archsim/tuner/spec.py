@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,15 @@ def load_tune(path: str | Path, overrides: Sequence[str] = ()) -> TuneRequest:
     with source.errors_at(("tune", "study")):
         study = load_study(assets.find(spec.study, found.parent), [text for text in overrides if text not in mine])
     _check(spec, study, source)
-    return TuneRequest(found.stem, spec, study, source)
+    images = {field: _beside(getattr(spec, field), found.parent, study.folder) for field in ("optimise", "test")}
+    return TuneRequest(found.stem, spec.model_copy(update=images), study, source)
+
+
+def _beside(data: DataSpec, folder: Path, study: Path) -> DataSpec:
+    """Name images that lie beside the tune file so that they are found from the study."""
+    if data.file is None or not assets.is_file(folder / data.file):
+        return data
+    return data.model_copy(update={"file": os.path.relpath(folder / data.file, study)})
 
 
 def _check(spec: TuneSpec, study: Study, source: YamlFile) -> None:
@@ -71,6 +80,10 @@ def _check(spec: TuneSpec, study: Study, source: YamlFile) -> None:
         data = getattr(spec, field)
         if (data.name is None) == (data.file is None):
             raise source.error(("tune", field), "needs exactly one of 'name' and 'file'")
+        if data.images % study.workload.batch:
+            raise source.error(
+                ("tune", field, "images"), f"must be a multiple of batch {study.workload.batch}, got {data.images}"
+            )
     if len(set(spec.max_loss_points)) < len(spec.max_loss_points):
         raise source.error(("tune", "max_loss_points"), f"must differ, got {spec.max_loss_points}")
     batch, limit = study.workload.batch, spec.test.images

@@ -45,10 +45,13 @@ class Store:
             raise OutputError(f"store of trials {path}: {error}") from error
 
     def get(self, key: TrialKey) -> Any:
-        """Return what was stored, None if nothing was."""
+        """Return what was stored, None if nothing was. Raises: OutputError if it is no store of archsim."""
         where = " AND ".join(f"{name} = ?" for name in COLUMNS.split(", "))
-        row = self._db.execute(f"SELECT metrics FROM trials WHERE {where}", key).fetchone()
-        return None if row is None else json.loads(row[0])
+        try:
+            row = self._db.execute(f"SELECT metrics FROM trials WHERE {where}", key).fetchone()
+            return None if row is None else json.loads(row[0])
+        except (sqlite3.Error, ValueError) as error:
+            raise OutputError(f"store of trials {self.path}: {error}") from error
 
     def put(self, key: TrialKey, metrics: Any) -> None:
         """Store a finished trial; the first of two equal ones stays."""

@@ -22,7 +22,7 @@ from archsim.tuner.problem import Problem
 from archsim.tuner.settings import layer_setting
 from archsim.tuner.spec import TuneRequest
 from archsim.tuner.store import Store
-from archsim.workload.bench import CALIBRATION_IMAGES
+from archsim.workload.bench import CALIBRATION_IMAGES, Workbench
 from archsim.workload.spec import DataSpec
 from archsim.yamlfile import validate
 
@@ -52,11 +52,17 @@ def tune(
     options = validate(method.Options, spec.options, request.source, ("tune", "options"))
     calibration = study.workload.calibration or _first_images(spec.optimise)
     store = folder.parent / (spec.store or f"{request.name}.sqlite")
+    if folder.resolve() in store.resolve().parents:
+        raise request.source.error(("tune", "store"), f"must not lie in the result folder {folder}, which is replaced")
+    with request.source.errors_at(("tune", "study")):
+        Workbench(study.workload, study.folder).network  # noqa: B018  its errors are not those of the images
     with limited_threads(threads), Store(store) as trials:
         with request.source.errors_at(("tune", "optimise")):
             problem = Problem(study, spec.optimise, calibration, study.workload.batch, trials, progress)
         with request.source.errors_at(("tune", "test")):
             unseen = Problem(study, spec.test, calibration, spec.cost_images, trials, progress)
+        with request.source.errors_at(("tune", "study")):
+            problem.check_modes()
         try:
             solutions, evaluations = method.solve(problem, spec.max_loss_points, options, told)
         except StudyError as error:
@@ -162,8 +168,14 @@ def _study_text(
     data["knobs"] = {name: {**data.get("knobs", {}).get(name, {}), knob: one} for name, one in levels.items()}
     data["levels"] = {**data.get("levels", {}), knob: dict(tables)}
     workload = data["workload"]
-    workload.setdefault("calibration", calibration.model_dump(exclude_none=True))
+    if not workload.get("calibration"):
+        workload["calibration"] = calibration.model_dump(exclude_none=True)
     _point_at(workload, "network", study.folder, folder)
+    for machine in data["platform"]["accelerators"].values():
+        _point_at(machine, "prices", study.folder, folder)
+    for other, files in data["levels"].items():
+        for layer in files if other != knob else ():
+            _point_at(files, layer, study.folder, folder)
     for key in ("data", "calibration"):
         if isinstance(workload.get(key), dict):
             _point_at(workload[key], "file", study.folder, folder)

@@ -13,7 +13,10 @@ from archsim.tuner.tuning import tune
 from tests.accept.harness import source_key
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("archsim", "configs", "workloads")
+ROOMS = ("accelerators", "approx", "energy", "kernels", "memory", "sim", "tuner", "workload")
+MODULES = ("config", "counts", "result", "session", "threads", "units", "yamlfile")
+SOURCES = (*(f"archsim/{name}" for name in ROOMS), *(f"archsim/{name}.py" for name in MODULES), "configs", "workloads")
+"""What a search can see of the package."""
 
 
 def tuned(name: str) -> Path:

@@ -305,7 +305,8 @@ def test_only_the_networks_input_is_not_compressed():
 
 
 def chain(*sizes):
-    return [conv(f"l{i}", size, 64, 64, 3, pad=PAD1) for i, size in enumerate(sizes)]
+    layers = [conv(f"l{i}", size, 64, 64, 3, pad=PAD1) for i, size in enumerate(sizes)]
+    return [replace(layer, inputs=(f"x{i}",), output=f"x{i + 1}") for i, layer in enumerate(layers)]
 
 
 def test_the_large_buffer_keeps_maps_of_neighbours_on_chip():

@@ -39,11 +39,16 @@ def tiles_of(layer, plan, rng=None):
     return BatchActivity(1, tiles=tuple(tuple((8 * rng.choice(rng.integers(1, 90, 2), n)).tolist()) for n in lengths))
 
 
+def nothing_else():
+    """Return no second clock: the array works on one."""
+    raise AssertionError("Eyeriss simulates a batch once")
+
+
 def timed(eyeriss, memory, layer, plan, activity, merge=None, trace=None):
     """Run the event model with or without merging; returns cycles, counts, memory counts, traffic, timing."""
     env = simpy.Environment()
     port = memory.port(env, eyeriss.config.clock_MHz)
-    work = Clockwork(env, port, Counts(), trace)
+    work = Clockwork(env, port, Counts(), nothing_else, trace)
     process = env.process(time_layer(eyeriss.config, layer, plan, activity, work, merge))
     timing = env.run(until=process)
     return int(env.now), work.counts, port.counts(), port.bytes_moved, timing
@@ -216,7 +221,7 @@ class CountedEnvironment(simpy.Environment):
 def test_at_most_ten_events_per_executed_pass():
     eyeriss, plan = alexnet_plan("conv1")
     env = CountedEnvironment()
-    work = Clockwork(env, link().port(env, 200.0), Counts())
+    work = Clockwork(env, link().port(env, 200.0), Counts(), nothing_else)
     process = time_layer(eyeriss.config, ALEXNET["conv1"], plan, tiles_of(ALEXNET["conv1"], plan), work, False)
     env.run(until=env.process(process))
     assert env.scheduled <= 10 * 288

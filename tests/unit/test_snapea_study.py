@@ -109,7 +109,7 @@ def test_zero_weights_may_be_dropped_and_macs_stay_counted_densely() -> None:
     assert dropped.accuracy == ran().accuracy
 
 
-def speculation(th: int = 0, steps: str = "n: 8") -> tuple[str, str]:
+def speculation(th: int | str = 0, steps: str = "n: 8") -> tuple[str, str]:
     """Overrides that make every filter of conv2 speculate."""
     rows = ", ".join(f"{{filter: {m}, level: 1, th: {th}, {steps}}}" for m in range(32))
     return "knobs={conv2: {speculation: 1}}", f"levels={{speculation: {{conv2: [{rows}]}}}}"
@@ -146,6 +146,8 @@ BAD = {
     "mode without levels": ((), ("mode 'predictive' needs levels", "archsim tune")),
     "n of all weights and more": (speculation(0, "n: 4000"), ("conv2", "n", "4000")),
     "n of nothing": (speculation(0, "n: 0"), ("conv2", "0")),
+    "a threshold no accumulator holds": (speculation(99999999999999999999), ("conv2", "th", "99999999999999999999")),
+    "a threshold that is none": (speculation(".inf"), ("conv2", "th", "inf")),
     "a column that is none": (speculation(0, "m: 8"), ("conv2", "n")),
     "lanes that are not built": ((EXACT, f"{NPU}.lanes=3"), ("lanes", "1, 2, 4, 8 or 16", "3")),
     "negative bubble": ((EXACT, f"{NPU}.bubble_cycles=-1"), ("bubble_cycles", "-1")),

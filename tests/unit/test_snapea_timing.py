@@ -252,7 +252,7 @@ def test_dense_cycles_follow_from_the_sizes() -> None:
     cfg = config()
     rows, columns = choose_portions(cfg, conv)
     assert (rows, columns) == (7, 55)
-    plan = SnapeaPlan(1, 8, 4, rows, columns, 8, 1, (144,) * 64, 0, False, False)
+    plan = SnapeaPlan(1, 8, 4, rows, columns, 8, 1, (144,) * 64, (0,) * 64, False, False)
     assert compute_cycles(cfg, plan, dense_activity(cfg, conv, plan).tiles) == 7 * 14 * 8 * 144 + 3
 
 

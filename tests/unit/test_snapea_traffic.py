@@ -16,6 +16,7 @@ from tests.unit.snapea_cases import LayerCase, config, random_layer, random_spec
 from tests.unit.test_snapea_timing import SMALL, portions_by_hand, timed
 
 SEEDS = (0, 1, 2, 5, 7, 9, 12, 16)
+CAPACITIES = ("unique", "replicated")
 TINY = {**SMALL, "io_ram_bytes": 1200}
 PREDICTIVE = {**TINY, "mode": "predictive"}
 
@@ -93,7 +94,7 @@ def test_maps_that_stay_on_chip_move_nothing() -> None:
 
 
 def conv(name: str, M: int, size: int, C: int = 8) -> Conv:
-    return Conv(name=name, inputs=("x",), output="y", C=C, M=M, H=size, W=size, R=1, S=1)
+    return Conv(name=name, inputs=(f"to {name}",), output=name, C=C, M=M, H=size, W=size, R=1, S=1)
 
 
 def on_chip(layers: list[Layer], **changes: object) -> dict[str, set[str]]:
@@ -113,9 +114,12 @@ def test_capacities_of_the_thesis_disagree_about_alexnet() -> None:
     conv1 = Conv(name="conv1", inputs=("x",), output="y", C=3, M=96, H=227, W=227, R=11, S=11, stride=(4, 4))
     assert conv1.M * conv1.P * conv1.Q == 290_400
     conv3 = Conv(name="conv3", inputs=("y",), output="z", C=256, M=384, H=13, W=13, R=3, S=3, pad=(1, 1, 1, 1))
-    before = replace(conv3, name="conv2", C=96, M=256)
+    before = replace(conv3, name="conv2", inputs=("x",), output="y", C=96, M=256)
     for capacity, stays in (("unique", {"ofmap"}), ("replicated", set())):
-        assert on_chip([conv1, replace(before, H=27, W=27)], io_capacity=capacity)["conv1"] == stays
+        assert (
+            on_chip([conv1, replace(before, inputs=("y",), output="z", H=27, W=27)], io_capacity=capacity)["conv1"]
+            == stays
+        )
         assert on_chip([before, conv3], io_capacity=capacity)["conv2"] == stays
 
 
@@ -125,9 +129,47 @@ def test_batches_need_more_room() -> None:
     assert on_chip([layers[1], replace(conv("b", 1, 8, 5120), N=2)])["a"] == set()
 
 
+def fire(expanded: int, squeezed: int = 16) -> list[Layer]:
+    """A fire module and the next one's first layer: two layers read one map, their outputs are joined."""
+    squeeze = replace(conv("squeeze", squeezed, 8), inputs=("x",))
+    expands = [replace(conv(name, expanded, 8, squeezed), inputs=("squeeze",)) for name in ("expand1", "expand3")]
+    return [squeeze, *expands, replace(conv("next", 4, 8, 2 * expanded), inputs=("joined",))]
+
+
+def test_writers_and_readers_of_a_map_agree_where_it_lies() -> None:
+    both = {"ifmap", "ofmap"}
+    assert on_chip(fire(64)) == {"squeeze": {"ofmap"}, "expand1": both, "expand3": both, "next": {"ifmap"}}
+    half = config().map_words // 64 // 2  # channels of a joined map that just fits
+    assert on_chip(fire(half))["next"] == {"ifmap"}
+    large = on_chip(fire(half + 1))
+    assert large == {"squeeze": {"ofmap"}, "expand1": {"ifmap"}, "expand3": {"ifmap"}, "next": set()}
+    wide = on_chip(fire(8, 2 * half + 1))
+    assert wide == {"squeeze": set(), "expand1": {"ofmap"}, "expand3": {"ofmap"}, "next": {"ifmap"}}
+
+
 def test_linear_layers_hand_their_vectors_on() -> None:
     layers: list[Layer] = [
         Linear(name="fc1", inputs=("x",), output="y", C=400, M=120),
         Linear(name="fc2", inputs=("y",), output="z", C=120, M=84),
     ]
     assert on_chip(layers) == {"fc1": {"ofmap"}, "fc2": {"ifmap"}}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_thresholds_are_read_with_their_kernels_in_both_streams(seed: int) -> None:
+    """Kernels that fit the buffers are streamed once per turn, whole: both streams read the same words."""
+    case = random_speculation(random_layer(seed), seed)
+    changes = {**PREDICTIVE, "weight_buffer_bytes": 512, "index_buffer_bytes": 512}
+    assert case.conv.weight_count // case.conv.M <= config(**changes).buffered_weights
+    ideal, in_step = (
+        timed(case, **{**changes, "weight_stream": stream}).memory_counts["link.read_bit"]
+        for stream in ("ideal", "column_sync")
+    )
+    assert ideal == in_step
+
+
+def test_copies_in_a_row_are_written_by_every_pe() -> None:
+    case = random_layer(1)
+    unique, copies = (timed(case, io_capacity=capacity).counts["input_ram.write"] for capacity in CAPACITIES)
+    columns = min(config().pe_columns, case.conv.M)
+    assert columns > 1 and copies == columns * unique

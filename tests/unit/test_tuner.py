@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from archsim.assets import find
@@ -18,6 +20,7 @@ from archsim.run import simulate
 from archsim.tuner.spec import TuneRequest, load_tune
 from archsim.tuner.store import Store, TrialKey
 from archsim.tuner.tuning import TuneResult, tune
+from archsim.workload.datasets import load_data
 from tests.bad_inputs import called
 
 BOUNDS = (0, 1, 2, 3)
@@ -110,6 +113,33 @@ def test_a_run_that_was_killed_goes_on_where_it_was(found: TuneResult, tmp_path:
     assert 0 < measured < found.curve["evaluations"]["network_evaluations"]
 
 
+def test_the_result_depends_on_neither_memory_nor_threads(found: TuneResult, tmp_path: Path) -> None:
+    small = tune(request("workload.max_memory_MB=1"), tmp_path / "out", threads=1).curve
+    assert small["points"] == found.curve["points"]
+
+
+def test_batches_have_whole_images_and_mac_shares(tmp_path: Path) -> None:
+    batches = ("workload.batch=20", "workload.timed_images=20", "tune.cost_images=20")
+    short = ("tune.max_loss_points=[0]", "tune.options={entries: 1}")
+    curve = tune(request(*batches, *short), tmp_path / "out").curve
+    assert 0.5 < curve["points"][0]["macs_done_share"] <= curve["exact"]["macs_done_share"] < 1
+    with pytest.raises(ArchsimError, match=r"tune\.optimise\.images: must be a multiple of batch 25, got 120"):
+        request("workload.batch=25", "workload.timed_images=25", "tune.cost_images=25")
+
+
+def test_images_are_known_by_what_they_show(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text(shipped())
+    data = load_data("digits", None, "train", 40, 0, tmp_path, True)
+    assert data.labels is not None
+    asked = ("tune.optimise={file: im.npz, images: 40}", "tune.max_loss_points=[0]", "tune.options={entries: 1}")
+    told = []
+    for shift in (0, 1, 0):
+        np.savez(tmp_path / "im.npz", images=data.images, labels=(data.labels + shift) % 10)
+        curve = tune(load_tune(tmp_path / "task.yaml", asked), tmp_path / "out").curve
+        told.append((curve["exact"]["top1"] > 0.5, curve["evaluations"]["network_evaluations"] > 0))
+    assert told == [(True, True), (False, True), (True, False)]
+
+
 def test_profiling_tells_what_it_saved(found: TuneResult) -> None:
     effort = found.curve["evaluations"]
     saved = effort["profiling_evaluations_as_printed"] - effort["profiling_evaluations"]
@@ -131,6 +161,20 @@ def test_the_store_keeps_the_first_of_equal_trials(tmp_path: Path) -> None:
         store.put(key._replace(seed=1), {"top1": 0.9})
     with Store(tmp_path / "trials.sqlite") as store:
         assert (store.get(key), len(store)) == ({"top1": 0.5}, 2)
+
+
+def test_a_store_with_other_columns_or_damaged_rows_is_named(tmp_path: Path) -> None:
+    key = TrialKey("net", "config", "setting", "images", 0, "quality")
+    with sqlite3.connect(tmp_path / "other.sqlite") as other:
+        other.execute("CREATE TABLE trials (a TEXT)")
+    with Store(tmp_path / "other.sqlite") as store, pytest.raises(OutputError, match=r"other\.sqlite: no such column"):
+        store.get(key)
+    with Store(tmp_path / "damaged.sqlite") as store:
+        store.put(key, {"top1": 0.5})
+        with sqlite3.connect(tmp_path / "damaged.sqlite") as damaged:
+            damaged.execute("UPDATE trials SET metrics = '{'")
+        with pytest.raises(OutputError, match=r"damaged\.sqlite: Expecting"):
+            store.get(key)
 
 
 def test_a_store_that_is_no_database_is_named(tmp_path: Path) -> None:
@@ -157,6 +201,9 @@ def shipped() -> str:
         ("tune.max_loss_points=[.nan]", ("max_loss_points", "nan")),
         ("tune.optimise.images=100000", ("tune.optimise", "100000")),
         ("tune.test={images: 10}", ("tune.test", "exactly one of")),
+        ("tune.store=out/x.sqlite", ("tune.store", "must not lie in the result folder")),
+        ("platform.accelerators.npu.mode=exact", ("tune.study", "mode 'exact' takes no levels")),
+        ("workload.network=digits_cn.onnx", ("tune.study", "did you mean 'digits_cnn.onnx'")),
         ("tune.cost_images=70", ("tune.cost_images", "60 images of test", "70")),
         ("tune.options={entrys: 4}", ("tune.options", "'entrys'", "did you mean 'entries'")),
         ("tune.options={knob: speculate}", ("tune.options", "'speculate'", "there are: speculation")),

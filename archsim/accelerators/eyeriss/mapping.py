@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from archsim.accelerators.eyeriss.plan import (
     window_columns,
     window_rows,
 )
+from archsim.accelerators.feature_maps import SharedMap, keep_on_chip
 from archsim.errors import MappingError, did_you_mean
 from archsim.workload.layers import Conv, Layer
 from archsim.yamlfile import read_yaml, validate
@@ -163,17 +163,15 @@ def shipped_plans() -> dict[str, ExplicitPlan]:
 
 
 def place_layers(config: EyerissConfig, layers: Sequence[Layer]) -> dict[str, Placement]:
-    """Keep feature maps between consecutive layers on chip where ifmap and ofmap of both fit the buffer whole.
+    """Keep feature maps between layers on chip where the ifmap and the ofmap of all that touch them fit the buffer.
 
-    Only maps of neighbours in `layers` are considered; what pooling in between shrinks is not.
+    What pooling in between shrinks, and other maps alive at the same time, are not considered.
     """
-    fits = [config.keep_on_chip == "auto" and _maps_fit(config, as_conv(layer)) for layer in layers]
-    stays = [before and after for before, after in pairwise(fits)]
-    placed = {}
-    for layer, reads, leaves in zip(layers, [False, *stays], [*stays, False]):
-        chip = {"ifmap"} if reads else set()
-        placed[layer.name] = Placement(frozenset(chip | ({"ofmap"} if leaves else set())))
-    return placed
+
+    def stays(one: SharedMap) -> bool:
+        return all(_maps_fit(config, as_conv(layer)) for layer in (*one.writers, *one.readers))
+
+    return keep_on_chip(layers, stays if config.keep_on_chip == "auto" else lambda one: False)
 
 
 def _maps_fit(config: EyerissConfig, conv: Conv) -> bool:

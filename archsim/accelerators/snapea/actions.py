@@ -21,7 +21,8 @@ def action_counts(
     """Return the on-chip actions of one batch.
 
     Weight and index are read once per step for all lanes, inputs one row of words per step or, with `lane_gate_input`,
-    word by word. A portion is broadcast to the PEs of its row, a kernel to those of its column.
+    word by word. A portion is broadcast to the PEs of its row, a kernel to those of its column. With `replicated` every
+    PE of a row writes what it is sent.
     """
     columns, windows = min(config.pe_columns, conv.M), plan.batch * conv.P * conv.Q
     loaded = sum(turn.ifmap for turn in turns_of(conv, plan, ifmap_fits(config, conv)))
@@ -39,7 +40,7 @@ def action_counts(
         ("index_buffer.write", busy.delivered_weights),
         ("input_ram.read", 0 if gated else busy.input_reads),
         ("input_ram.read_word", lane_reads if gated else 0),
-        ("input_ram.write", loaded),
+        ("input_ram.write", loaded * (columns if config.io_capacity == "replicated" else 1)),
         ("output_ram.write", windows * conv.M),
         ("noc.ifmap_delivery", portion_input_words(conv, plan) * columns),
         ("noc.weight_delivery", STREAM_WORDS * busy.delivered_weights),

@@ -17,6 +17,7 @@ Comparison = Literal["<", "<="]
 WORD_BITS = 16
 WORD_BYTES = WORD_BITS // BITS_PER_BYTE
 ACCUMULATOR_BITS = 48
+ACCUMULATOR_MAX = (1 << (ACCUMULATOR_BITS - 1)) - 1
 IO_RAM_PRICES = ("register_file", "by_size", "global_buffer")
 """Readings of what an access to the I/O RAM costs, cheapest first; the thesis does not print it."""
 

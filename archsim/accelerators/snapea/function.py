@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.accelerators.snapea.config import ACCUMULATOR_BITS, SnapeaConfig
+from archsim.accelerators.snapea.config import ACCUMULATOR_BITS, ACCUMULATOR_MAX, SnapeaConfig
 from archsim.accelerators.snapea.kernel import LARGEST, STATS, Kernels, Place, run_block
 from archsim.accelerators.snapea.order import SnapeaStored, Streams
 from archsim.accelerators.snapea.plan import as_conv, row_groups
@@ -34,7 +34,6 @@ BLOCK_BYTES = 1 << 20
 """Columns of a block stay in a core's own cache (2 MB measured on); fewer windows make the vector loops short."""
 CALL_PRODUCTS = 1 << 29
 """Products of one call of the kernel: about a tenth of a second, so that Ctrl-C is seen."""
-ACCUMULATOR_MAX = (1 << (ACCUMULATOR_BITS - 1)) - 1
 TERMINATES = {"exact": "sign", "predictive": "sign and threshold"}
 
 

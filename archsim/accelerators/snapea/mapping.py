@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-
-import numpy as np
 
 from archsim.accelerators.base import Placement
+from archsim.accelerators.feature_maps import SharedMap, keep_on_chip
 from archsim.accelerators.snapea.config import SnapeaConfig
 from archsim.accelerators.snapea.order import SnapeaStored
 from archsim.accelerators.snapea.plan import SnapeaPlan, as_conv, choose_portions, cut_portions
@@ -32,25 +30,21 @@ def map_layer(config: SnapeaConfig, layer: Layer, stored: SnapeaStored, placemen
         portions=portions,
         turns=-(-portions // config.pe_rows),
         kernel_weights=tuple(streams.lengths.tolist()),
-        threshold_words=THRESHOLD_WORDS * int(np.count_nonzero(streams.n)),
+        threshold_words=tuple((THRESHOLD_WORDS * (streams.n > 0)).tolist()),
         ifmap_on_chip="ifmap" in placement.chip,
         ofmap_on_chip="ofmap" in placement.chip,
     )
 
 
 def place_layers(config: SnapeaConfig, layers: Sequence[Layer]) -> dict[str, Placement]:
-    """Keep the feature maps between consecutive layers on chip where both fit a half of the I/O RAMs.
+    """Keep feature maps between layers on chip where they fit a half of the I/O RAMs, as written and as read.
 
-    Only maps of neighbours in `layers` are considered; what pooling in between shrinks, and maps of branches that are
-    alive at the same time, are not.
+    Other maps that are alive at the same time (shortcuts) are not considered.
     """
-    convs = [as_conv(layer) for layer in layers]
-    stays = [
-        before.N * max(before.M * before.P * before.Q, after.C * after.H * after.W) <= config.map_words
-        for before, after in pairwise(convs)
-    ]
-    placed = {}
-    for layer, reads, leaves in zip(layers, [False, *stays], [*stays, False]):
-        chip = {name for name, stay in (("ifmap", reads), ("ofmap", leaves)) if stay}
-        placed[layer.name] = Placement(frozenset(chip))
-    return placed
+
+    def stays(one: SharedMap) -> bool:
+        written = sum(conv.N * conv.M * conv.P * conv.Q for conv in map(as_conv, one.writers))
+        read = [conv.N * conv.C * conv.H * conv.W for conv in map(as_conv, one.readers)]
+        return max(written, *read) <= config.map_words
+
+    return keep_on_chip(layers, stays)

@@ -25,7 +25,7 @@ class SnapeaPlan(Plan):
     """Portions of `portion_rows` x `portion_columns` windows; the array works on `pe_rows` of them per turn.
 
     `kernel_weights`: weights of every kernel as they are streamed (dropped zeros do not count); `threshold_words`: two
-    words of every kernel that speculates.
+    for every kernel that speculates, else 0.
     """
 
     pe_rows: int
@@ -35,7 +35,7 @@ class SnapeaPlan(Plan):
     portions: int
     turns: int
     kernel_weights: tuple[int, ...]
-    threshold_words: int
+    threshold_words: tuple[int, ...]
     ifmap_on_chip: bool
     ofmap_on_chip: bool
 
@@ -49,7 +49,7 @@ class SnapeaPlan(Plan):
             "portions": self.portions,
             "turns": self.turns,
             "streamed_weights": sum(self.kernel_weights),
-            "threshold_words": self.threshold_words,
+            "threshold_words": sum(self.threshold_words),
             "ifmap_on_chip": int(self.ifmap_on_chip),
             "ofmap_on_chip": int(self.ofmap_on_chip),
         }

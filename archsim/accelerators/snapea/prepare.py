@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from archsim.accelerators.snapea.config import SnapeaConfig
+from archsim.accelerators.snapea.config import ACCUMULATOR_MAX, SnapeaConfig
 from archsim.accelerators.snapea.order import SnapeaStored, Speculation, Streams, order_layer
 from archsim.accelerators.snapea.plan import as_conv
 from archsim.approx import LayerSetting
@@ -16,6 +16,8 @@ from archsim.workload.params import Array, LayerParams
 
 KNOB = "speculation"
 COLUMNS = ("filter", "level", "th", "n")
+LIMITS = {"th": (-ACCUMULATOR_MAX, ACCUMULATOR_MAX - 1), "n": (1, 1 << 24)}
+"""Of a row: a threshold is compared with the accumulator, `<=` as `<` of the next integer."""
 
 
 def prepare_layer(config: SnapeaConfig, layer: Layer, params: LayerParams, setting: LayerSetting) -> SnapeaStored:
@@ -72,8 +74,9 @@ def chosen_levels(name: str, setting: LayerSetting, filters: int) -> dict[int, S
 
 
 def _whole(name: str, m: int, level: int, key: str, value: object) -> int:
-    """Return a cell as an integer."""
-    if not isinstance(value, int | float) or value != int(value):
-        want = f"a whole number (columns: {', '.join(COLUMNS)})"
+    """Return a cell as an integer inside its limits."""
+    low, high = LIMITS[key]
+    if not isinstance(value, int | float) or not low <= value <= high or value != int(value):
+        want = f"a whole number, {low} to {high} (columns: {', '.join(COLUMNS)})"
         raise StudyError(f"levels.{KNOB}.{name}: filter {m}, level {level}: {key} must be {want}, got {value!r}")
     return int(value)

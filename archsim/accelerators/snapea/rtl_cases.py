@@ -39,7 +39,8 @@ def random_cases(config: SnapeaConfig, seed: int) -> Iterator[PeCase]:
 
 def _random_case(config: SnapeaConfig, rng: np.random.Generator, number: int) -> PeCase:
     """Return one random case; kernels are often short, so that ends meet the front end of the next group."""
-    K = 1 + int((MAX_RANDOM_WEIGHTS - 1) * rng.random() ** 2)
+    most = min(MAX_RANDOM_WEIGHTS, parameters_of(config)["KMAX"])
+    K = 1 + int((most - 1) * rng.random() ** 2)
     windows = int(rng.integers(1, 6 * config.lanes))
     zero_heavy = number % 4 == 3
     weights, words, bias = _numbers(rng, K, windows, zero_heavy)

@@ -47,7 +47,7 @@ def parameters_of(config: SnapeaConfig, layer: Layer | None = None) -> dict[str,
         "W": WORD_BITS,
         "WACC": ACCUMULATOR_BITS,
         "WI": WORD_BITS,
-        "KMAX": max(config.buffered_weights, 1 << (weights - 1).bit_length()),
+        "KMAX": max(2, config.buffered_weights, 1 << (weights - 1).bit_length()),
     }
 
 

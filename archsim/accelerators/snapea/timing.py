@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from archsim.accelerators.base import BatchActivity, Clockwork, Timing
-from archsim.accelerators.snapea.actions import dense_activity
+from archsim.accelerators.snapea.actions import dense_activity, ifmap_fits
 from archsim.accelerators.snapea.config import WORD_BYTES, SnapeaConfig
 from archsim.accelerators.snapea.metrics import timing_metrics
 from archsim.accelerators.snapea.plan import SnapeaPlan, as_conv
@@ -38,7 +38,7 @@ def time_layer(
 ) -> Generator[Any, Any, Timing]:
     """Simulate one batch, and the same batch with termination off on a clock of its own."""
     conv = as_conv(layer)
-    turns = turns_of(conv, plan, plan.batch * conv.C * conv.H * conv.W <= config.map_words)
+    turns = turns_of(conv, plan, ifmap_fits(config, conv))
     yield from run_batch(config, plan, turns, activity.tiles, work)
     work.counts.add("array.active_cycle", int(work.env.now))
     off, dense = work.fresh(), dense_activity(config, conv, plan)
@@ -100,9 +100,12 @@ def _row(h: int, portions: tuple[int, ...], work: Clockwork) -> Process:
 def run_columns(config: SnapeaConfig, plan: SnapeaPlan, tiles: Tiles, work: Clockwork) -> list[simpy.Process]:
     """Start every column of PEs on its kernels; all wait for each other at the end of a turn."""
     columns = [Column(v, busy, weights) for v, (busy, weights) in enumerate(zip(tiles[::2], tiles[1::2])) if busy]
-    first = np.cumsum(plan.kernel_weights) - plan.kernel_weights
+    stored = STREAM_WORDS * np.array(plan.kernel_weights) + plan.threshold_words
+    kernels = np.array([np.cumsum(stored) - stored, plan.threshold_words])
     barrier = Barrier(work.env, len(columns))
-    return [work.env.process(_column(config, one, first[one.v :: config.pe_columns], barrier, work)) for one in columns]
+    return [
+        work.env.process(_column(config, one, kernels[:, one.v :: config.pe_columns], barrier, work)) for one in columns
+    ]
 
 
 class Column(NamedTuple):
@@ -113,15 +116,16 @@ class Column(NamedTuple):
     weights: tuple[int, ...]
 
 
-def _column(config: SnapeaConfig, column: Column, first: Array, barrier: Barrier, work: Clockwork) -> Process:
+def _column(config: SnapeaConfig, column: Column, kernels: Array, barrier: Barrier, work: Clockwork) -> Process:
     """Wait for a kernel's stream, work while the next one is on its way, meet the other columns every turn.
 
-    first int64 (kernels,): where the column's kernels begin, in weights.
+    kernels int64 (2, kernels): where the column's kernels begin, and how many threshold words stand before them.
     """
 
     def fetch(i: int) -> simpy.Event:
-        offset = int(first[i % len(first)]) * STREAM_WORDS * WORD_BYTES
-        return work.memory.access("read", "weights", offset, column.weights[i] * STREAM_WORDS * WORD_BYTES)
+        first, thresholds = map(int, kernels[:, i % kernels.shape[1]])
+        words = column.weights[i] * STREAM_WORDS + thresholds
+        return work.memory.access("read", "weights", first * WORD_BYTES, words * WORD_BYTES)
 
     arrival, last = fetch(0), len(column.busy) - 1
     for i, cycles in enumerate(column.busy):
@@ -133,5 +137,5 @@ def _column(config: SnapeaConfig, column: Column, first: Array, barrier: Barrier
         yield work.env.timeout(cycles)
         if i < last and not config.double_buffered:
             arrival = fetch(i + 1)
-        if (i + 1) % len(first) == 0:
+        if (i + 1) % kernels.shape[1] == 0:
             yield barrier.arrive()

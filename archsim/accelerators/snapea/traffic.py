@@ -71,7 +71,7 @@ def turns_of(conv: Conv, plan: SnapeaPlan, ifmap_fits: bool) -> tuple[Turn, ...]
     turn = np.arange(plan.portions) // plan.pe_rows
     ofmap = conv.M * np.bincount(turn, _windows(portions), plan.turns).astype(np.int64)
     ifmap = conv.C * _new_pixels(conv, plan, portions, ifmap_fits)
-    kernels = STREAM_WORDS * sum(plan.kernel_weights) + plan.threshold_words
+    kernels = STREAM_WORDS * sum(plan.kernel_weights) + sum(plan.threshold_words)
     ifmap_offsets, ofmap_offsets = np.cumsum(ifmap) - ifmap, np.cumsum(ofmap) - ofmap
     return tuple(
         Turn(
