@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from archsim.errors import ArchsimError, AssetError
+from archsim.errors import ArchsimError, AssetError, CosimError
 
 if TYPE_CHECKING:
     from archsim.session import Progress
@@ -173,6 +173,8 @@ def cosim(
     """Run an RTL block beside its model; exit code 1 at the first difference."""
     from archsim.report.cosim_table import blocks_table, inventory_table, verdict_table
 
+    if block is None and (study or layer or set_ or waves):
+        raise CosimError("name the block to run, as in: archsim cosim snapea_pe --study ...")
     if block is None or inventory:
         from archsim.cosim.campaign import block_rows, inventory_rows
 

@@ -82,25 +82,26 @@ class Bench:
     def check(self, what: str, parameters: Mapping[str, int], cases: Sequence[RtlCase]) -> Row:
         """Run cases; if one does not agree, run it again for its waves."""
         with tempfile.TemporaryDirectory() as scratch:
-            place = self._kept() if self.waves else Path(scratch)
+            place = self._kept(what) if self.waves else Path(scratch)
             built = build(self.block, parameters, self.simulator, waves_in=place if self.waves else None)
             verdict = run(built, cases, place)
             waves = waves_of(built, place) if self.waves else None
         if verdict.difference is not None and waves is None:
-            waves = self._waves(parameters, cases, verdict.difference.case)
+            waves = self._waves(what, parameters, cases, verdict.difference.case)
         return Row(what, parameters, verdict, waves)
 
-    def _waves(self, parameters: Mapping[str, int], cases: Sequence[RtlCase], number: int) -> Path | None:
+    def _waves(self, what: str, parameters: Mapping[str, int], cases: Sequence[RtlCase], number: int) -> Path | None:
         """Return the waves of the case that does not agree: alone, or after the others if it needs them."""
-        place = self._kept()
+        place = self._kept(what)
         built = build(self.block, parameters, self.simulator, waves_in=place)
         if run(built, cases[number : number + 1], place).difference is None:
             run(built, cases[: number + 1], place)
         return waves_of(built, place)
 
-    def _kept(self) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder
+    def _kept(self, what: str) -> Path:
+        place = self.folder / what.replace("/", "_")
+        place.mkdir(parents=True, exist_ok=True)
+        return place
 
 
 def campaign(request: Request, progress: Progress | None = None) -> list[dict[str, Any]]:
@@ -109,6 +110,8 @@ def campaign(request: Request, progress: Progress | None = None) -> list[dict[st
     Raises: ArchsimError subclasses with one line.
     """
     machine, block = find_block(request.block)
+    if request.layers and request.study is None:
+        raise CosimError(f"--layer {request.layers[0]} needs --study: random cases belong to no layer")
     bench = Bench(block, choose_simulator(request.simulator), request.folder, request.waves)
     told = progress or (lambda text, done, total: None)
     if request.study is None:
@@ -168,7 +171,7 @@ def random_rows(bench: Bench, config: Any, cases: int, seed: int, progress: Prog
     whole, waves = Verdict(), None
     for done in range(0, cases, BATCH_CASES):
         progress("random cases", done, cases)
-        row = bench.check("random", parameters, list(islice(source, min(BATCH_CASES, cases - done))))
+        row = bench.check(f"random-{done}", parameters, list(islice(source, min(BATCH_CASES, cases - done))))
         found, waves = row.verdict.difference, row.waves
         whole.add(replace(row.verdict, difference=found and replace(found, case=found.case + done)))
         if found:

@@ -11,7 +11,7 @@ import os
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cocotb
 from cocotb.triggers import Timer
@@ -71,7 +71,8 @@ class Checker:
     """Turns what driver and monitor report into a verdict."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.verdict = job, Verdict()
+        self.job, self.difference = job, cast("Difference | None", None)
+        self.played: list[Verdict] = []
 
     def cycles(self, parameters: Mapping[str, int]) -> Iterator[Cycle]:
         """Yield the cycles of all cases, played by the model; results and counters are compared with the kernels'."""
@@ -84,7 +85,7 @@ class Checker:
                 last = rules.cycle(inputs, expected)
             assert last is not None, "a case has cycles"
             yield last._replace(objection=last.objection or rules.final(last.expected))
-            self.verdict.add(Verdict(1, rules.at, rules.results, dict(case.totals)))
+            self.played.append(Verdict(1, rules.at, rules.results, dict(case.totals)))
 
     def differs(self, cycle: Cycle, monitor: Monitor) -> None:
         """Note on which port the block and the model part in `cycle`."""
@@ -92,13 +93,16 @@ class Checker:
         for name, value in cycle.expected.items():
             wanted, got = self.job.outputs.unsigned(name, value), monitor.port(name)
             if got != wanted:
-                self.object(Difference(cycle.case, case.about, cycle.number, name, got, wanted, "model"))
+                self.difference = Difference(cycle.case, case.about, cycle.number, name, got, wanted, "model")
                 return
 
-    def object(self, difference: Difference) -> None:
-        """Note a difference; cases from there on do not count."""
-        self.verdict.difference = difference
-        self.verdict.cases = min(self.verdict.cases, difference.case)
+    def verdict(self) -> Verdict:
+        """Return the figures of the cases that agreed, and the difference that ended the run; the model plays ahead."""
+        whole = Verdict()
+        for one in self.played[: self.difference.case if self.difference else None]:
+            whole.add(one)
+        whole.difference = self.difference
+        return whole
 
 
 class Expectations:
@@ -142,8 +146,8 @@ async def settle(cycles: list[Cycle], driver: Driver, monitor: Monitor, checker:
     if stopped is not None:
         checker.differs(cycles[stopped], monitor)
     elif cycles[-1].objection is not None:
-        checker.object(cycles[-1].objection)
-    return checker.verdict.difference is None
+        checker.difference = cycles[-1].objection
+    return checker.difference is None
 
 
 @cocotb.test()
@@ -164,4 +168,4 @@ async def agree(bench: Any) -> None:
                 break
     if agreed and cycles:
         agreed = await settle(cycles, driver, monitor, checker)
-    checker.verdict.write(job.verdict)
+    checker.verdict().write(job.verdict)

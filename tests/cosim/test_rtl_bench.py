@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -11,6 +14,8 @@ import pytest
 
 from archsim.cosim.job import Verdict
 from archsim.cosim.simulator import build, choose_simulator, run, waves_of
+from archsim.errors import CosimError
+from tests.conftest import ROOT
 from tests.doubles.mac_array import MacArray
 from tests.doubles.mac_array.rtl import MAC_LANE, Window, parameters_of
 
@@ -99,6 +104,8 @@ def test_kernel_that_says_something_else_is_found(change: object, signal: str, t
     assert verdict.difference is not None
     assert (verdict.difference.case, verdict.difference.signal) == (17, signal)
     assert verdict.difference.against == "kernel" and verdict.cases == 17
+    agreed = simulated(tmp_path, given[:17])  # the model played further ahead than the cases that count
+    assert (agreed.cycles, agreed.results, agreed.totals) == (verdict.cycles, verdict.results, verdict.totals)
 
 
 def test_difference_is_found_in_its_cycle(tmp_path: Path) -> None:
@@ -127,3 +134,33 @@ def test_waves_on_request(tmp_path: Path) -> None:
     run(built, cases(3), tmp_path)
     waves = waves_of(built, tmp_path)
     assert waves is not None and waves.is_relative_to(tmp_path) and waves.stat().st_size > 100
+
+
+def test_a_simulation_that_dies_returns_no_verdict_of_another(tmp_path: Path) -> None:
+    given = cases(3)
+    assert simulated(tmp_path, given).cases == 3
+    broken = replace(given[0], outcomes=None)  # type: ignore[arg-type]
+    with pytest.raises(CosimError, match="ended without a verdict"):
+        simulated(tmp_path, [broken])
+
+
+def test_benches_of_two_processes_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three builds at once in an empty cache: one stays, nothing is left beside it, each can be run."""
+    monkeypatch.setenv("ARCHSIM_COSIM_CACHE", str(tmp_path / "cache"))
+    work = tmp_path / "work"
+    script = "\n".join(
+        (
+            "from pathlib import Path", "import sys", "from tests.cosim.test_rtl_bench import cases, simulated",
+            "folder = Path(sys.argv[1]); folder.mkdir(parents=True)", "print(simulated(folder, cases(3)).cases)",
+        )
+    )  # fmt: skip
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, work / str(i)], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for i in range(3)
+    ]  # fmt: skip
+    said = [one.communicate()[0].split() for one in started]
+    assert [words[-1:] for words in said] == [["3"]] * 3
+    assert len(list((tmp_path / "cache").iterdir())) == 1

@@ -270,6 +270,14 @@ def test_a_difference_ends_with_exit_code_1_and_its_waves(tmp_path: Path, monkey
     assert waves.stat().st_size > 500 and f"waves {waves.relative_to(tmp_path)}" in flat
 
 
+def test_waves_of_every_batch_and_buffers_of_any_size(tmp_path: Path) -> None:
+    command = ["cosim", "snapea_pe", "--cases", "251", "--waves", "--set", "weight_buffer_bytes=20"]
+    code, printed, complaint = called(command, tmp_path)
+    assert ((code, complaint) == (0, "") and "KMAX 16" in printed) or "KMAX 10" in printed
+    waves = {path.parent.parent.name for path in (tmp_path / "runs").rglob("*") if path.suffix in (".fst", ".vcd")}
+    assert waves == {"random-0", "random-250"}
+
+
 def test_agreement_ends_with_exit_code_0(tmp_path: Path) -> None:
     code, printed, complaint = called(["cosim", "snapea_pe", "--cases", "12", "--set", "lanes=8", "--json"], tmp_path)
     assert (code, complaint) == (0, "")
@@ -289,6 +297,8 @@ def test_tiles_from_the_command_line(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["snapea_pee"], ("unknown block 'snapea_pee'", "did you mean 'snapea_pe'")),
+        (["snapea_pe", "--layer", "conv2", "--tiles", "3"], ("--layer conv2", "needs --study")),
+        (["--study", "quickstart.yaml"], ("name the block to run",)),
         (["snapea_pe", "--simulator", "icaro"], ("unknown simulator 'icaro'", "did you mean 'icarus'")),
         (["snapea_pe", "--set", "lanes=3"], ("lanes", "3")),
         (["snapea_pe", "--set", "bubble_cycles=0"], ("bubble_cycles 3", "0")),
