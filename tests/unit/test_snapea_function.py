@@ -240,7 +240,8 @@ def test_bias_at_the_edge_of_the_accumulator_is_exact() -> None:
 @pytest.mark.parametrize(
     ("rows", "error", "message"),
     [
-        ({0: (5, 0)}, MappingError, "filter 0: n within 1 .."),
+        ({0: (5, 0)}, StudyError, "filter 0, level 1: n must be a whole number, 1 to"),
+        ({0: (1 << 47, 1)}, StudyError, "filter 0, level 1: th must be a whole number, -140737488355327 to"),
         ({0: (5, 10**6)}, MappingError, "got 1000000"),
         ({0: (0.5, 1)}, StudyError, "th must be a whole number"),
     ],
