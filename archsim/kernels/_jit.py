@@ -66,14 +66,17 @@ def njit(function: F, /) -> F: ...
 
 
 @overload
-def njit(*, inline: Inline) -> Callable[[F], F]: ...
+def njit(*, inline: Inline = "never", counted: bool = True) -> Callable[[F], F]: ...
 
 
-def njit(function: Any = None, /, *, inline: Inline = "never") -> Any:
+def njit(function: Any = None, /, *, inline: Inline = "never", counted: bool = True) -> Any:
     """Compile a kernel: no Python objects, no GIL while it runs (image blocks may run in threads), no `fastmath`.
 
     A kernel calls only kernels of its own file and writes into arrays its caller made. `inline="always"` is for short
     steps of an inner loop: every array handed to a call costs two atomic reference counts, about 12 ns.
+    `counted=False` leaves them out, inlined ones too (the loop of many small steps of `memory/dram` ran 20 times as
+    fast): for kernels that make neither arrays nor views; all that call each other say the same.
     """
-    wrap = cast(Callable[[Any], Any], numba.njit(cache=CACHED, inline=inline, nogil=True))
+    options: dict[str, Any] = {"cache": CACHED, "inline": inline, "nogil": True, "_nrt": counted}
+    wrap = cast(Callable[[Any], Any], numba.njit(**options))
     return wrap if function is None else wrap(function)

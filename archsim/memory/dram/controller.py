@@ -1,0 +1,135 @@
+"""A channel's controller from Python: traces in chunks, counters out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from archsim.memory.dram import fields
+from archsim.memory.dram.config import DramConfig
+from archsim.memory.dram.fields import Array, Rules, State, fresh_state
+from archsim.memory.dram.kernel import advance
+
+CHUNK = 1 << 18
+"""Requests handed to the kernel at once: memory stays small whatever the length of a trace."""
+NO_LOG = np.zeros((0, 4), np.int64)
+
+
+def rules_of(config: DramConfig) -> Rules:
+    """Return organisation and spacings as the kernel takes them: integers, resolved once."""
+    return Rules(
+        CL=config.CL_cycles, CWL=config.CWL_cycles, burst=config.burst_cycles, tRCD=config.tRCD_cycles,
+        tRP=config.tRP_cycles, tRAS=config.tRAS_cycles, tRC=config.tRC_cycles, tRTP=config.tRTP_cycles,
+        tWR=config.tWR_cycles, tWTR_S=config.tWTR_S_cycles, tWTR_L=config.tWTR_L_cycles,
+        tCCD_S=config.tCCD_S_cycles, tCCD_L=config.tCCD_L_cycles, tRRD_S=config.tRRD_S_cycles,
+        tRRD_L=config.tRRD_L_cycles, tFAW=config.tFAW_cycles, tRFC=config.tRFC_cycles, tREFI=config.tREFI_cycles,
+        banks=config.banks, group_bits=_bits(config.bank_groups), bank_bits=_bits(config.banks // config.bank_groups),
+        column_bits=_bits(config.row_lines), hit_cap=config.hit_cap or fields.FAR,
+        closed=int(config.row_policy == "closed"),
+    )  # fmt: skip
+
+
+def _bits(power_of_two: int) -> int:
+    return power_of_two.bit_length() - 1
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What a channel did: cycles up to the last data, requests by what they found, commands, standby cycles.
+
+    A hit, miss or conflict is what a request's first command found: its row open, no row, another one. Reads of lines
+    that wait to be written are `forwarded`, writes to them `merged`; neither reaches the banks.
+    """
+
+    cycles: int
+    hits: int
+    misses: int
+    conflicts: int
+    forwarded: int
+    merged: int
+    read_latency_cycles: int
+    activates: int
+    precharges: int
+    reads: int
+    writes: int
+    refreshes: int
+    closed_active_cycles: int
+    open_since: int | None
+
+    def active_cycles_until(self, cycle: int) -> int:
+        """Return cycles up to `cycle` in which a row is open."""
+        return self.closed_active_cycles + (0 if self.open_since is None else max(cycle - self.open_since, 0))
+
+    @property
+    def active_cycles(self) -> int:
+        """Cycles in which a row is open."""
+        return self.active_cycles_until(self.cycles)
+
+    @property
+    def idle_cycles(self) -> int:
+        """Cycles in which no row is open."""
+        return self.cycles - self.active_cycles
+
+    @property
+    def mean_read_latency_cycles(self) -> float:
+        """From acceptance to the end of the data, over reads that reached the banks."""
+        return self.read_latency_cycles / self.reads if self.reads else 0.0
+
+
+class Controller:
+    """One channel, from cycle 0 on: all banks closed, all queues empty."""
+
+    def __init__(self, config: DramConfig) -> None:
+        self.rules = rules_of(config)
+        self.state = fresh_state(self.rules, refresh=config.refresh)
+
+    def offer(
+        self, lines: Array, writes: Array, first: int = 0, gap: int = 0, log: Array = NO_LOG, chunk: int = CHUNK
+    ) -> None:
+        """Serve requests in order, request k not before cycle first + gap*k: lines, writes int (n,).
+
+        log int64 (m, 4) takes cycle, command, bank, row of every command; it must be long enough.
+        """
+        for start in range(0, len(lines), chunk):
+            part = slice(start, start + chunk)
+            runs = np.zeros((len(lines[part]), fields.RUN_FIELDS), np.int64)
+            runs[:, fields.FIRST], runs[:, fields.LINES], runs[:, fields.WRITE] = lines[part], 1, writes[part]
+            runs[:, fields.AT] = first + gap * np.arange(start, start + len(runs))
+            self.state.now[fields.RUN] = 0
+            more = start + chunk < len(lines)
+            self._advance(runs, log, drain=not more)
+
+    def _advance(self, runs: Array, log: Array, *, drain: bool) -> None:
+        """Take all requests of a chunk; serve the rest of them only if no more come."""
+        advance(self.rules, *self.state, runs, fields.FAR, 0, int(drain), log)
+
+    @property
+    def counters(self) -> Counters:
+        """What has been done so far."""
+        now = [int(one) for one in self.state.now]
+        activates, precharges, _, reads, writes = commands_of(self.state).tolist()
+        return Counters(
+            cycles=now[fields.LAST], hits=now[fields.HITS], misses=now[fields.MISSES],
+            conflicts=now[fields.CONFLICTS], forwarded=now[fields.FORWARDED], merged=now[fields.MERGED],
+            read_latency_cycles=now[fields.LATENCY], activates=activates,
+            precharges=precharges + now[fields.N_PREA], reads=reads, writes=writes,
+            refreshes=now[fields.N_REF], closed_active_cycles=now[fields.ACTIVE_CYCLES],
+            open_since=now[fields.OPEN_SINCE] if now[fields.OPEN] else None,
+        )  # fmt: skip
+
+
+def commands_of(state: State) -> Array:
+    """Return ACT, PRE, PREA (0), RD, WR over all regions, int64 (5,)."""
+    counted: Array = state.now[fields.COMMANDS :].reshape(fields.REGIONS, 5).sum(axis=0)
+    return counted
+
+
+def served(config: DramConfig, requests: Iterable[tuple[Array, Array]], gap: int = 0) -> Counters:
+    """Serve a trace given in pieces of (lines, writes) and return what the channel did."""
+    controller, first = Controller(config), 0
+    for lines, writes in requests:
+        controller.offer(lines, writes, first, gap)
+        first += gap * len(lines)
+    return controller.counters
