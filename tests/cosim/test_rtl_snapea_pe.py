@@ -273,7 +273,7 @@ def test_a_difference_ends_with_exit_code_1_and_its_waves(tmp_path: Path, monkey
 def test_waves_of_every_batch_and_buffers_of_any_size(tmp_path: Path) -> None:
     command = ["cosim", "snapea_pe", "--cases", "251", "--waves", "--set", "weight_buffer_bytes=20"]
     code, printed, complaint = called(command, tmp_path)
-    assert ((code, complaint) == (0, "") and "KMAX 16" in printed) or "KMAX 10" in printed
+    assert (code, complaint) == (0, "") and "KMAX 16" in " ".join(printed.split())
     waves = {path.parent.parent.name for path in (tmp_path / "runs").rglob("*") if path.suffix in (".fst", ".vcd")}
     assert waves == {"random-0", "random-250"}
 

@@ -9,7 +9,9 @@ import pytest
 
 from archsim.memory.dram.controller import Controller, rules_of, served
 from archsim.memory.dram.fields import (
+    CLOCK,
     CONFLICTS,
+    END,
     FAR,
     FORWARDED,
     HITS,
@@ -19,6 +21,7 @@ from archsim.memory.dram.fields import (
     LOGGED,
     MERGED,
     MISSES,
+    N_REF,
     RUN_FIELDS,
     Array,
     Rules,
@@ -106,6 +109,23 @@ def test_every_spacing_is_kept(seed: int) -> None:
     log = [tuple(row) for row in run(seed)[2].tolist()]
     for i, (at, command, bank, _) in enumerate(log):
         assert all(earlier + gap <= at for earlier, gap in spacings(rules(seed), log[:i], command, bank))
+
+
+def test_a_run_of_lines_ends_with_its_last_one() -> None:
+    """Two runs of eight reads: the kernel stops at the first that is finished, and tells when both ended."""
+    state, runs = fresh_state(rules(1)), np.zeros((2, RUN_FIELDS), np.int64)
+    runs[:, :2], runs[:, LEFT] = [(0, 8), (1 << 12, 8)], 8
+    advance(rules(1), *state, runs, FAR, 1, 1, np.zeros((0, 4), np.int64))
+    assert runs[0, LEFT] == 0 < runs[1, LEFT]
+    advance(rules(1), *state, runs, FAR, 2, 1, np.zeros((0, 4), np.int64))
+    assert runs[1, LEFT] == 0 and 0 < runs[0, END] < runs[1, END] == state.now[LAST]
+
+
+def test_a_channel_that_nobody_uses_is_refreshed() -> None:
+    timing, nothing = rules_of(config("A")), np.zeros((0, RUN_FIELDS), np.int64)
+    state = fresh_state(timing)
+    advance(timing, *state, nothing, 10 * timing.tREFI, 0, 2, np.zeros((0, 4), np.int64))
+    assert state.now[N_REF] == 9 and state.now[CLOCK] == 10 * timing.tREFI
 
 
 @pytest.mark.parametrize("kind", ["stream", "randrw"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from archsim.memory.dram.controller import Controller, Counters, served
-from archsim.memory.dram.energy import energies_pJ
+from archsim.memory.dram.energy import ACTIONS, dram_prices, energies_pJ
 from archsim.memory.dram.fields import LOGGED
 from tests.dram.traces import REFERENCE, config, trace
 
@@ -127,3 +127,19 @@ def test_energy_over_the_supply() -> None:
         )
         assert linear == pytest.approx(uJ / told[1500], rel=1e-4)
         assert quadratic == pytest.approx(linear**2)
+
+
+def test_every_action_has_a_price_with_its_source() -> None:
+    table = dram_prices(config("A", supply_mV=1350, io_energy_pJ_per_bit=2.5))
+    assert set(table.prices) == ACTIONS and table.voltage_mV == 1350
+    assert table.prices["dram.read_bit"].energy_pJ == 2.5
+    assert table.prices["dram.act"].energy_pJ == pytest.approx(18750 * 0.9)
+    assert all("DRAMPower" in price.source for price in table.prices.values())
+
+
+@pytest.mark.parametrize("name", ["A", "C"])
+def test_a_refresh_that_is_charged_alone_costs_a_little_more(name: str) -> None:
+    alone, beside = (energies_pJ(config(name, refresh_law=law))["dram.refresh"] for law in ("total", "increment"))
+    one = config(name)
+    k = one.VDD_mV * one.tCK_ps * one.devices / 1e6
+    assert alone - beside == pytest.approx(k * (one.IDD3N_mA - one.IDD2N_mA) * one.tRFC_cycles)

@@ -49,7 +49,6 @@ class DramConfig(MemoryConfig):
     tRFC_cycles: Count
     tREFI_cycles: Count
     refresh: bool = True
-    policy: Literal["fr_fcfs"] = "fr_fcfs"
     row_policy: Literal["open", "closed"] = Field(
         default="open", description="closed: a row that nobody waits for is closed as soon as that is allowed"
     )
