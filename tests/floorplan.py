@@ -217,14 +217,24 @@ def _compiled(module: Module) -> dict[str, ast.FunctionDef]:
     return {f.name: f for f in functions if any("njit" in ast.unparse(d) for d in f.decorator_list)}
 
 
+def _cached_together(*names: str) -> bool:
+    """Tell whether modules are `kernel*.py` files of one package."""
+    packages, files = zip(*(name.rpartition(".")[::2] for name in names))
+    return len(set(packages)) == 1 and all(file.startswith("kernel") for file in files)
+
+
 def kernels_alone(source: Source) -> Iterator[str]:
-    """A compiled kernel calls compiled kernels of its own file only: the compile cache does not see other files."""
+    """A compiled kernel calls compiled kernels of its own file: the compile cache of another does not see its changes.
+
+    The `kernel*.py` files of a package have one cache that sees all of them; their kernels may call each other.
+    """
     compiled = {name: _compiled(module) for name, module in source.modules.items()}
     for name, module in source.modules.items():
         foreign = {
             one.target.rsplit(".", 1)[1]: other
             for one in module.imports
             if (other := source.resolve(one.target)) and one.target.rsplit(".", 1)[-1] in compiled.get(other, {})
+            if not _cached_together(name, other)
         }
         for function in compiled[name].values():
             for node in ast.walk(function):

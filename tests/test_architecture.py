@@ -102,6 +102,22 @@ VIOLATIONS: dict[str, tuple[Rule, dict[str, str], str]] = {
         },
         "kernel outer calls inner of kernels.a",
     ),
+    "foreign-kernel-beside-a-kernel-file": (
+        floorplan.kernels_alone,
+        {
+            "memory/m/steps.py": "@njit\ndef inner(x):\n    pass",
+            "memory/m/kernel.py": "from archsim.memory.m.steps import inner\n@njit\ndef outer(x):\n    inner(x)",
+        },
+        "kernel outer calls inner of memory.m.steps",
+    ),
+    "kernel-of-another-package": (
+        floorplan.kernels_alone,
+        {
+            "memory/a/kernel.py": "@njit\ndef inner(x):\n    pass",
+            "memory/b/kernel.py": "from archsim.memory.a.kernel import inner\n@njit\ndef outer(x):\n    inner(x)",
+        },
+        "kernel outer calls inner of memory.a.kernel",
+    ),
 }
 
 
@@ -129,6 +145,8 @@ ALLOWED = {
     "memory/__init__.py": "",
     "accelerators/a/kernel.py": "from archsim.kernels._jit import njit\nfrom archsim.accelerators.a.config import C",
     "accelerators/a/config.py": "",
+    "memory/m/kernel.py": "from archsim.memory.m.kernel_parts import inner\n@njit\ndef outer(x):\n    inner(x)",
+    "memory/m/kernel_parts.py": "@njit\ndef inner(x):\n    pass",
     "kernels/_jit.py": "import numba",
     "kernels/conv.py": "from archsim.kernels._jit import njit",
     "cli.py": "from archsim.run import simulate",

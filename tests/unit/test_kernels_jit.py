@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from archsim.kernels._jit import cache_folder, kernel_hash, njit
+from archsim.kernels._jit import cache_folder, kernel_hash, njit, siblings_hash
 
 PROBE = "import archsim.kernels._jit, os, numba; print(os.environ['NUMBA_CACHE_DIR'], numba.config.CACHE_DIR, sep='|')"
 
@@ -42,6 +42,42 @@ def test_the_hash_follows_every_kernel_source_and_nothing_else(tmp_path):
     assert len(hashes) == 7
     (tmp_path / "config.py").write_text("a = 1\n")
     assert kernel_hash(tmp_path) in hashes
+
+
+CALLER = """
+from archsim.kernels._jit import njit
+from kernel_inner import inner
+
+@njit
+def outer(x):
+    return inner(x) + 1
+"""
+
+
+def test_a_kernel_is_compiled_anew_when_one_beside_it_changes(tmp_path):
+    """Through the cache a process finds on disc: the caller's own file stays as it is."""
+    (tmp_path / "kernel.py").write_text(CALLER)
+    answers = []
+    for factor in (2, 2, 3):
+        inner = (
+            f"from archsim.kernels._jit import njit\n@njit(inline='always')\ndef inner(x):\n    return {factor} * x\n"
+        )
+        (tmp_path / "kernel_inner.py").write_text(inner)
+        search = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+        env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": search}
+        probe = "import kernel as k; print(k.outer(10), sum(k.outer.stats.cache_hits.values()))"
+        found = subprocess.run([sys.executable, "-c", probe], env=env, capture_output=True, text=True, check=True)
+        answers.append(found.stdout.split())
+    assert answers == [["21", "0"], ["21", "1"], ["31", "0"]]
+
+
+def test_only_one_of_several_kernel_files_has_its_siblings_hashed(tmp_path):
+    (tmp_path / "kernel.py").touch()
+    assert siblings_hash(tmp_path / "kernel.py") == ""
+    siblings_hash.cache_clear()
+    (tmp_path / "kernel_more.py").touch()
+    assert siblings_hash(tmp_path / "kernel.py") == siblings_hash(tmp_path / "kernel_more.py") != ""
+    assert siblings_hash(tmp_path / "steps.py") == ""
 
 
 def test_without_a_folder_to_write_kernels_are_compiled_and_nothing_is_kept():
