@@ -1,0 +1,143 @@
+"""Commands of a channel: what each does to banks, buses and the requests that wait."""
+
+from __future__ import annotations
+
+from archsim.kernels._jit import njit
+
+# fmt: off
+# isort: off
+from archsim.memory.dram.fields import (
+    ACT, ACTIVE, ACTIVE_ARRIVAL, ACTIVE_CYCLES, ACTIVE_ORDER, ACTIVE_REGION, ACTIVE_RUN, ACTIVE_WRITE, ACT_READY,
+    ARRIVAL, BUS_READY, COL_READY, COMMANDS, CONFLICTS, FAR, FAW, FAW_AT, GROUP_READY, HEAD, HIT, HITS, ID, LAST,
+    LATENCY, MISS, MISSES, N_PREA, N_REF, OF_RUN, OPEN, OPEN_ROW, OPEN_SINCE, PENDING, PRE, PREA, PREA_READY,
+    PRE_READY, RANK_ACT, RD, REF_READY, ROW, SEEN, SERVED, WHOSE, Array, Rules,
+)
+# isort: on
+# fmt: on
+from archsim.memory.dram.kernel_requests import finish, first_of, rate, unqueue
+
+
+@njit(inline="always", counted=False)
+def occupy(rules: Rules, now: Array, banks: Array, b: int, w: int, at: int) -> None:
+    """What a column command allows from now on: the data bus turns, the bank may close later."""
+    per_group = 1 << rules.bank_bits
+    first = (b >> rules.bank_bits) << rules.bank_bits
+    write_end = at + rules.CWL + rules.burst
+    if w == 0:
+        read, write = at + max(rules.burst, rules.tCCD_S), at + rules.CL + rules.burst + 2 - rules.CWL
+        read_group, write_group = at + max(rules.burst, rules.tCCD_L), write
+        close = at + rules.tRTP
+    else:
+        read, write = write_end + rules.tWTR_S, at + max(rules.burst, rules.tCCD_S)
+        read_group, write_group = write_end + rules.tWTR_L, at + max(rules.burst, rules.tCCD_L)
+        close = write_end + rules.tWR
+    for i in range(rules.banks):
+        banks[BUS_READY, i] = max(banks[BUS_READY, i], read)
+        banks[BUS_READY + 1, i] = max(banks[BUS_READY + 1, i], write)
+    for i in range(first, first + per_group):
+        banks[BUS_READY, i] = max(banks[BUS_READY, i], read_group)
+        banks[BUS_READY + 1, i] = max(banks[BUS_READY + 1, i], write_group)
+    banks[PRE_READY, b] = max(banks[PRE_READY, b], close)
+    now[PREA_READY] = max(now[PREA_READY], close)
+
+
+@njit(inline="always", counted=False)
+def serve(rules: Rules, now: Array, banks: Array, slots: Array, runs: Array, b: int, queue: int, at: int) -> None:
+    """Read or write a line: of the request the bank was activated for, or of the oldest that hits the open row."""
+    if queue == 2:
+        w, arrival, run = banks[ACTIVE_WRITE, b], banks[ACTIVE_ARRIVAL, b], banks[ACTIVE_RUN, b]
+        region = banks[ACTIVE_REGION, b]
+        banks[ACTIVE_ORDER, b] = FAR
+        now[ACTIVE] -= 1
+    else:
+        w, slot = queue, banks[HIT + queue, b]
+        arrival, run, region = slots[ARRIVAL, w, slot], slots[OF_RUN, w, slot], slots[WHOSE, w, slot]
+        now[HITS] += 1 - slots[SEEN, w, slot]
+        banks[SERVED, b] += banks[MISS + w, b] >= 0
+        banks[HIT + w, b] = first_of(slots, w, unqueue(now, banks, slots, w, slot, b), banks[OPEN_ROW, b], True)
+    occupy(rules, now, banks, b, w, at)
+    now[COMMANDS + 5 * region + RD + w] += 1
+    if w == 0:
+        now[LATENCY] += at + rules.CL + rules.burst - arrival
+        at += rules.CL + rules.burst
+    now[LAST] = max(now[LAST], at)
+    finish(now, runs, run, at)
+    rate(rules, banks, slots, 0, b)
+    rate(rules, banks, slots, 1, b)
+
+
+@njit(inline="always", counted=False)
+def activate(rules: Rules, now: Array, banks: Array, slots: Array, b: int, w: int, at: int) -> None:
+    """Open the row of the oldest request of a bank; the bank is its until it is served."""
+    slot = banks[MISS + w, b]
+    per_group = 1 << rules.bank_bits
+    first, row = (b >> rules.bank_bits) << rules.bank_bits, slots[ROW, w, slot]
+    now[MISSES] += 1 - slots[SEEN, w, slot]
+    now[COMMANDS + 5 * slots[WHOSE, w, slot] + ACT] += 1
+    if now[OPEN] == 0:
+        now[OPEN_SINCE] = at
+    now[OPEN] += 1
+    now[ACTIVE] += 1
+    banks[ACTIVE_ORDER, b], banks[ACTIVE_WRITE, b] = slots[ID, w, slot], w
+    banks[ACTIVE_ARRIVAL, b], banks[ACTIVE_RUN, b] = slots[ARRIVAL, w, slot], slots[OF_RUN, w, slot]
+    banks[ACTIVE_REGION, b] = slots[WHOSE, w, slot]
+    unqueue(now, banks, slots, w, slot, b)
+    banks[OPEN_ROW, b], banks[SERVED, b] = row, 0
+    banks[COL_READY, b], banks[ACT_READY, b] = at + rules.tRCD, at + rules.tRC
+    banks[PRE_READY, b] = max(banks[PRE_READY, b], at + rules.tRAS)
+    now[PREA_READY] = max(now[PREA_READY], at + rules.tRAS)
+    now[REF_READY] = max(now[REF_READY], at + rules.tRC)
+    now[RANK_ACT] = at + rules.tRRD_S
+    for i in range(first, first + per_group):
+        banks[GROUP_READY, i] = at + rules.tRRD_L
+    now[FAW + now[FAW_AT]] = at
+    now[FAW_AT] = (now[FAW_AT] + 1) & 3
+    for v in range(2):
+        banks[HIT + v, b] = first_of(slots, v, banks[HEAD + v, b], row, True)
+        banks[MISS + v, b] = first_of(slots, v, banks[HEAD + v, b], row, False)
+    rate(rules, banks, slots, 0, b)
+    rate(rules, banks, slots, 1, b)
+
+
+@njit(inline="always", counted=False)
+def _close(rules: Rules, now: Array, banks: Array, slots: Array, b: int, at: int) -> None:
+    """Close a bank: all that waits for it needs an ACT now."""
+    banks[OPEN_ROW, b] = -1
+    banks[ACT_READY, b] = max(banks[ACT_READY, b], at + rules.tRP)
+    for w in range(2):
+        banks[HIT + w, b], banks[MISS + w, b] = -1, banks[HEAD + w, b]
+    rate(rules, banks, slots, 0, b)
+    rate(rules, banks, slots, 1, b)
+
+
+@njit(inline="always", counted=False)
+def precharge(rules: Rules, now: Array, banks: Array, slots: Array, b: int, w: int, at: int) -> None:
+    """Close one bank for a request of another row."""
+    slot = banks[MISS + w, b]
+    if slot >= 0 and slots[SEEN, w, slot] == 0:
+        now[CONFLICTS] += 1
+        slots[SEEN, w, slot] = 1
+    now[COMMANDS + 5 * (slots[WHOSE, w, slot] if slot >= 0 else 0) + PRE] += 1
+    now[OPEN] -= 1
+    if now[OPEN] == 0:
+        now[ACTIVE_CYCLES] += at - now[OPEN_SINCE]
+    now[REF_READY] = max(now[REF_READY], at + rules.tRP)
+    _close(rules, now, banks, slots, b, at)
+
+
+@njit(inline="always", counted=False)
+def maintain(rules: Rules, now: Array, banks: Array, slots: Array, command: int, at: int) -> None:
+    """Close all banks, or refresh them."""
+    if command == PREA:
+        now[N_PREA] += 1
+        now[OPEN] = 0
+        now[ACTIVE_CYCLES] += at - now[OPEN_SINCE]
+        now[REF_READY] = max(now[REF_READY], at + rules.tRP)
+        for b in range(rules.banks):
+            _close(rules, now, banks, slots, b, at)
+    else:
+        now[N_REF] += 1
+        now[PENDING] -= 1
+        now[REF_READY] = at + rules.tRFC
+        now[RANK_ACT] = max(now[RANK_ACT], at + rules.tRFC)
+        now[PREA_READY] = max(now[PREA_READY], at + rules.tRFC)
