@@ -11,7 +11,7 @@ from pathlib import Path
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "units", "counts", "assets", "yamlfile", "threads", "kernels"),
     ("workload",),
-    ("approx", "energy", "sim"),
+    ("approx", "energy", "sim", "rtl"),
     ("memory",),
     ("accelerators",),
     ("result", "config", "session", "run"),

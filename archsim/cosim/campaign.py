@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from archsim.accelerators.base import Accelerator, AcceleratorConfig, RtlBlock, RtlCase, known_accelerators
+from archsim.accelerators.base import Accelerator, AcceleratorConfig, known_accelerators
 from archsim.accelerators.seat import Seat
 from archsim.config import Study, check_layer_names, check_machine_settings, load_study
 from archsim.cosim.job import Verdict
 from archsim.cosim.simulator import build, choose_simulator, run, waves_of
 from archsim.cosim.verilog import read_module, source_of
 from archsim.errors import CosimError, MappingError, StudyError, did_you_mean
+from archsim.memory.base import Memory, MemoryConfig, known_memories
+from archsim.rtl import RtlBlock, RtlCase
 from archsim.session import Progress, Session
 from archsim.threads import limited_threads
 from archsim.workload.bench import Workbench
@@ -28,6 +30,9 @@ BATCH_CASES = 250
 """Random cases per start of the simulator: often enough to show progress, seldom enough not to be felt."""
 TILE_IMAGES = 16
 """Images of a study that tiles are drawn from."""
+
+Owner = type[Accelerator] | type[Memory]
+"""A machine or memory that lists blocks in `rtl`."""
 
 
 @dataclass(frozen=True)
@@ -109,56 +114,59 @@ def campaign(request: Request, progress: Progress | None = None) -> list[dict[st
 
     Raises: ArchsimError subclasses with one line.
     """
-    machine, block = find_block(request.block)
+    owner, block = find_block(request.block)
+    if request.study is not None and block.cases_from is None:
+        raise CosimError(f"--study {request.study}: {block.name} belongs to no layer, it runs random cases only")
     if request.layers and request.study is None:
         raise CosimError(f"--layer {request.layers[0]} needs --study: random cases belong to no layer")
     bench = Bench(block, choose_simulator(request.simulator), request.folder, request.waves)
     told = progress or (lambda text, done, total: None)
     if request.study is None:
-        rows = random_rows(bench, configuration(machine, request.sets), request.cases, request.seed, told)
+        rows = random_rows(bench, configuration(owner, request.sets), request.cases, request.seed, told)
     else:
         study = load_study(request.study, request.sets)
         rows = study_rows(bench, study, request.layers, request.tiles, request.seed, told)
     return [row.to_dict() for row in rows]
 
 
-def configuration(machine: type[Accelerator], sets: Sequence[str]) -> AcceleratorConfig:
-    """Return the machine's first preset with fields set as `field=value`, values in YAML. Raises: StudyError."""
-    fields = dict(next(iter(machine.presets.values())))
+def configuration(owner: Owner, sets: Sequence[str]) -> AcceleratorConfig | MemoryConfig:
+    """Return the owner's first preset with fields set as `field=value`, values in YAML. Raises: StudyError."""
+    fields = dict(next(iter(owner.presets.values())))
     for text in sets:
         name, equals, value = text.partition("=")
         if not equals:
             raise StudyError(f"--set needs field=value, got {text!r}")
         fields[name] = parse_yaml(value, f"--set {name}").data
-    return validate(machine.Config, fields, YamlFile(f"--set of {machine.kind}", fields))
+    return validate(owner.Config, fields, YamlFile(f"--set of {owner.kind}", fields))
 
 
 def block_rows() -> list[dict[str, Any]]:
-    """Return every block with its machine and the parameters of the machine's first preset."""
+    """Return every block with its machine, or memory, and the parameters of the owner's first preset."""
     return [
-        {"block": name, "machine": machine.kind, "parameters": block.parameters(configuration(machine, ()))}
-        for name, (machine, block) in known_blocks().items()
+        {"block": name, "machine": owner.kind, "parameters": block.parameters(configuration(owner, ()))}
+        for name, (owner, block) in known_blocks().items()
     ]
 
 
 def inventory_rows(name: str | None = None) -> list[dict[str, Any]]:
-    """Return operators and registers of one block or of all, with the parameters of their machines' first presets."""
+    """Return operators and registers of one block or of all, with the parameters of their owners' first presets."""
     from archsim.cosim.inventory import inventory_rows as rows_of
 
     blocks = [find_block(name)] if name else list(known_blocks().values())
     modules = [
-        (read_module(source_of(block.name)), block.parameters(configuration(machine, ()))) for machine, block in blocks
+        (read_module(source_of(block.name)), block.parameters(configuration(owner, ()))) for owner, block in blocks
     ]
     return rows_of(modules)
 
 
-def known_blocks() -> dict[str, tuple[type[Accelerator], RtlBlock]]:
-    """Return every block with the machine it belongs to."""
-    return {block.name: (machine, block) for machine in known_accelerators().values() for block in machine.rtl}
+def known_blocks() -> dict[str, tuple[Owner, RtlBlock]]:
+    """Return every block with the machine or memory it belongs to."""
+    owners: list[Owner] = [*known_accelerators().values(), *known_memories().values()]
+    return {block.name: (owner, block) for owner in owners for block in owner.rtl}
 
 
-def find_block(name: str) -> tuple[type[Accelerator], RtlBlock]:
-    """Return a block and its machine. Raises: CosimError with the nearest and the allowed names."""
+def find_block(name: str) -> tuple[Owner, RtlBlock]:
+    """Return a block and its owner. Raises: CosimError with the nearest and the allowed names."""
     blocks = known_blocks()
     if name not in blocks:
         raise CosimError(f"unknown block {name!r}{did_you_mean(name, blocks)}")
@@ -200,6 +208,7 @@ def study_rows(
 
 def tiles_of(block: RtlBlock, seat: Seat, x: Array, tiles: int, seed: int) -> list[RtlCase]:
     """Return random tiles of a layer with its own codes. Raises: MappingError."""
+    assert block.cases_from is not None, "campaign() refuses studies for other blocks"
     return list(block.cases_from(seat.machine.config, seat.layer, seat.plan, x, seat.stored, tiles, seed))
 
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, cast
 import cocotb
 from cocotb.triggers import Timer
 
-from archsim.accelerators.base import RtlBlock, RtlCase, Signals
 from archsim.cosim.bench_source import DEPTH, TRACE_FILE, Fields
 from archsim.cosim.job import JOB_VARIABLE, Difference, Job, Verdict
+from archsim.rtl import RtlBlock, RtlCase, Signals
 
 
 class Cycle(NamedTuple):

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from archsim.accelerators.base import RtlBlock, RtlCase
 from archsim.cosim.bench_source import Fields
+from archsim.rtl import RtlBlock, RtlCase
 
 JOB_VARIABLE = "ARCHSIM_COSIM_JOB"
 """Environment variable that names the pickled Job."""

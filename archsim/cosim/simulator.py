@@ -20,11 +20,11 @@ from typing import Any
 
 import platformdirs
 
-from archsim.accelerators.base import RtlBlock, RtlCase
 from archsim.cosim.bench_source import TOP, Fields, bench_text, driven, observed
 from archsim.cosim.job import JOB_VARIABLE, Job, Verdict
 from archsim.cosim.verilog import Port, read_module, source_of
 from archsim.errors import CosimError, MissingExtraError, did_you_mean
+from archsim.rtl import RtlBlock, RtlCase
 
 SIMULATORS = ("icarus", "verilator")
 BENCH_MODULE = "archsim.cosim.cocotb_bench"

@@ -14,6 +14,7 @@ from archsim.approx import Knob
 from archsim.counts import Action, Counts
 from archsim.energy import PriceTable
 from archsim.errors import StudyError, did_you_mean
+from archsim.rtl import RtlBlock
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -82,6 +83,7 @@ class Memory(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     knobs: ClassVar[tuple[Knob, ...]] = ()
     actions: ClassVar[frozenset[Action]]
+    rtl: ClassVar[tuple[RtlBlock, ...]] = ()
     registry: ClassVar[dict[str, type[Memory]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

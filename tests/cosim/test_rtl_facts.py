@@ -10,19 +10,23 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
-from archsim.accelerators.base import AcceleratorConfig, RtlBlock, known_accelerators
 from archsim.accelerators.snapea.config import ACCUMULATOR_BITS, PRESETS, WORD_BITS, SnapeaConfig
+from archsim.cosim import campaign
 from archsim.cosim.inventory import Inventory, inventory, inventory_rows
 from archsim.cosim.verilog import Module, Port, read_module, source_of
 from archsim.errors import CosimError, MappingError
+from archsim.memory.base import Memory, MemoryConfig
+from archsim.rtl import RtlBlock
 from tests.bad_inputs import archsim
 from tests.conftest import ROOT
+from tests.doubles.mac_array.rtl import MAC_LANE
 
 pytestmark = pytest.mark.cosim
 
@@ -36,7 +40,7 @@ class Instance(NamedTuple):
     """A block with the parameters that one preset of its machine means."""
 
     preset: str
-    config: AcceleratorConfig
+    config: Any
     block: RtlBlock
     parameters: Mapping[str, int]
 
@@ -49,10 +53,10 @@ class Instance(NamedTuple):
         return self.module.ports(self.parameters)
 
 
-def instances_of(machine: Any, block: RtlBlock) -> list[Instance]:
+def instances_of(owner: Any, block: RtlBlock) -> list[Instance]:
     found = []
-    for preset, fields in machine.presets.items():
-        config = machine.Config(**fields)
+    for preset, fields in owner.presets.items():
+        config = owner.Config(**fields)
         try:
             found.append(Instance(preset, config, block, block.parameters(config)))
         except MappingError:
@@ -60,12 +64,12 @@ def instances_of(machine: Any, block: RtlBlock) -> list[Instance]:
     return found
 
 
-BLOCKS = [
-    instances_of(machine, block)
-    for machine in known_accelerators().values()
-    if machine.__module__.startswith("archsim.")  # tests bring machines of their own
-    for block in machine.rtl
-]
+SHIPPED = {  # tests bring machines of their own
+    name: (owner, block)
+    for name, (owner, block) in campaign.known_blocks().items()
+    if owner.__module__.startswith("archsim.")
+}
+BLOCKS = [instances_of(owner, block) for owner, block in SHIPPED.values()]
 INSTANCES = [one for instances in BLOCKS for one in instances]
 
 
@@ -372,9 +376,32 @@ def told(folder: Path, *arguments: str) -> str:
 
 def test_command_lists_the_blocks_and_their_inventory(tmp_path: Path) -> None:
     blocks = json.loads(told(tmp_path, "--json"))
-    assert {(row["block"], row["machine"]) for row in blocks} == {("snapea_pe", "snapea"), ("eyeriss_pe", "eyeriss")}
+    owners = {row["block"]: row["machine"] for row in blocks}
+    assert owners == {name: owner.kind for name, (owner, _) in SHIPPED.items()}
+    assert owners["snapea_pe"] == "snapea" and owners["eyeriss_pe"] == "eyeriss"
     rows = {row["block"]: row for row in json.loads(told(tmp_path, "--inventory", "--json"))}
-    assert {"snapea_pe", "eyeriss_pe"} == set(rows)
+    assert set(SHIPPED) == set(rows)
     assert rows["snapea_pe"]["multipliers"] == "4 x 16x16" and rows["snapea_pe"]["memory_bits"] == 2 * 256 * 16
     table = told(tmp_path, "--inventory")
     assert "snapea_pe" in table and max(map(len, table.splitlines())) <= 100
+
+
+class Buffered(Memory):
+    """A memory with a block; without a `kind` it does not register."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"only": {}}
+    Config = MemoryConfig
+    rtl = (replace(MAC_LANE, cases_from=None),)
+
+
+def test_a_memory_lists_blocks_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Buffered, "kind", "buffered", raising=False)
+    monkeypatch.setattr(campaign, "known_memories", lambda: {"buffered": Buffered})
+    monkeypatch.setattr(campaign, "known_accelerators", dict)
+    monkeypatch.setattr(campaign, "source_of", lambda name: ROOT / "tests" / "doubles" / "mac_array" / f"{name}.v")
+    assert campaign.block_rows() == [{"block": "mac_lane", "machine": "buffered", "parameters": {"W": 16, "WACC": 48}}]
+    (row,) = campaign.inventory_rows("mac_lane")
+    assert row["multipliers"] == "1 x 16x16"
+    study = campaign.Request("mac_lane", "quickstart.yaml", (), 1, 1, 0, (), None, tmp_path, False)
+    with pytest.raises(CosimError, match=r"--study quickstart\.yaml: mac_lane belongs to no layer"):
+        campaign.campaign(study)
