@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Action: TypeAlias = str
 
@@ -23,3 +23,12 @@ class Counts(dict[Action, int]):
         """Add `times` copies of `other`."""
         for action, n in other.items():
             self.add(action, n * times)
+
+
+class Column(NamedTuple):
+    """A figure of layers for the report: the sum of one metric, or field of a result, over another's."""
+
+    title: str
+    numerator: str
+    denominator: str
+    about: str

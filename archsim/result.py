@@ -185,7 +185,21 @@ def energy_rows(layers: tuple[LayerResult, ...]) -> list[dict[str, Any]]:
     ]
 
 
-EXTENSIVE = ("_cycles", "_ms", "_us", "_MB", "_passes", "_words", "_bytes", "_events", "_pJ", "_macs", "_windows")
+EXTENSIVE = (
+    "_cycles",
+    "_ms",
+    "_us",
+    "_ns",
+    "_requests",
+    "_MB",
+    "_passes",
+    "_words",
+    "_bytes",
+    "_events",
+    "_pJ",
+    "_macs",
+    "_windows",
+)
 """Metrics whose name ends so are summed over batches; other numbers are averaged, everything else is taken once."""
 
 

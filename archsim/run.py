@@ -7,20 +7,29 @@ from dataclasses import asdict
 from typing import Any
 
 from archsim import __version__
+from archsim.accelerators.clockwork import simulate_batch
+from archsim.approx import Setting
 from archsim.config import Study, check_layer_names, check_machine_settings
+from archsim.memory.base import RequestLog
 from archsim.result import Comparison, LayerResult, RunResult, Totals, quality_of, ratios
 from archsim.session import VECTOR_UNIT, Progress, Session
 from archsim.sim import Timeline
 from archsim.threads import limited_threads
+from archsim.units import cycles_to_us
 from archsim.workload.bench import CALIBRATION_IMAGES, Workbench
 
 
 def simulate(
-    study: Study, *, threads: int | None = None, progress: Progress | None = None, timeline: Timeline | None = None
+    study: Study,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    timeline: Timeline | None = None,
+    requests: RequestLog | None = None,
 ) -> RunResult:
     """Simulate a study and, if it names one, its second assignment on the same images and seeds.
 
-    A `timeline` receives the slices of the first timed batch.
+    A `timeline` receives the slices of the first timed batch, `requests` what it asks of the memory.
     Raises: ArchsimError subclasses with one line that names file, field, rule and value.
     """
     with limited_threads(threads):
@@ -34,8 +43,8 @@ def simulate(
         main = Session(bench, study, study.assign, progress)
         accuracy = main.quality(study.setting)
         totals, layers = main.cost(study.setting)
-        if timeline is not None:
-            main.draw(study.setting, timeline)
+        if timeline is not None or requests is not None:
+            _record(main, study.setting, timeline, requests)
         second = _second(bench, study, totals, progress)
         return RunResult(
             study=study.to_dict(),
@@ -46,6 +55,21 @@ def simulate(
             compare_to=second,
             provenance=_provenance(main, [*layers, *(second.layers if second else ())]),
         )
+
+
+def _record(session: Session, setting: Setting, timeline: Timeline | None, requests: RequestLog | None) -> None:
+    """Simulate the first timed batch once more, layers one after another, and write down what happens when."""
+    start_us = 0.0
+    for seat, activity in session.first_batch(setting):
+        clock_MHz = seat.machine.config.clock_MHz
+        if timeline is not None:
+            timeline.rebase(clock_MHz, start_us)
+        if requests is not None:
+            requests.origin_us = start_us
+        timed = simulate_batch(
+            seat.machine, session.memory, seat.layer, seat.plan, activity, timeline, seat.addresses, requests
+        )
+        start_us += cycles_to_us(timed.cycles, clock_MHz)
 
 
 def _second(bench: Workbench, study: Study, totals: Totals, progress: Progress | None) -> Comparison | None:
@@ -85,6 +109,10 @@ def _provenance(session: Session, layers: Sequence[LayerResult]) -> dict[str, An
             }
             for name, machine in machines.items()
         },
+        "memory": {
+            "about": study.memory.about(session.memory),
+            "columns": [column._asdict() for column in session.memory.columns],
+        },
         "prices": {
             **{name: asdict(machine.prices) for name, machine in machines.items()},
             "memory": asdict(session.memory.prices),
@@ -103,6 +131,7 @@ def _notes(session: Session, layers: Sequence[LayerResult]) -> list[str]:
         notes.append("no images: counts follow from zero fractions, accuracy is not evaluated")
     if VECTOR_UNIT in session.where.values() and session.study.vector_unit.elements_per_cycle is None:
         notes.append("pooling and other vector layers take no time (vector unit 'free'), prices assumed")
+    notes += [f"memory: {note}" for note in session.memory.notes(session.study.setting)]
     for name, machine in session.machines.items():
         mine = {layer.name: layer.metrics for layer in layers if layer.accelerator == name}
         notes += [f"{name}: {note}" for note in machine.notes(mine)] if mine else []

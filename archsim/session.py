@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from archsim.accelerators.addresses import addresses_of
 from archsim.accelerators.base import Activity, BatchActivity, Placement
 from archsim.accelerators.clockwork import Timed, simulate_batch
 from archsim.accelerators.seat import Seat
@@ -25,6 +26,7 @@ from archsim.approx import LayerSetting, Setting
 from archsim.config import Study
 from archsim.counts import Counts
 from archsim.energy import PriceTable, account
+from archsim.memory.base import Addresses
 from archsim.result import (
     Accuracy,
     BatchPart,
@@ -34,7 +36,6 @@ from archsim.result import (
     sum_totals,
     with_idle,
 )
-from archsim.sim import Timeline
 from archsim.threads import map_blocks
 from archsim.units import cycles_to_us
 from archsim.workload.bench import Workbench, label_ranks
@@ -100,6 +101,7 @@ class Session:
         self.memory = study.memory.build()
         self.where = {layer.name: self._machine_of(layer, assign) for layer in self.network.layers}
         self.placements = self._place()
+        self.addresses = self._address()
         self.progress = progress or (lambda text, done, total: None)
         self._check_prices()
         self._scales: dict[NumberFormat, Mapping[str, Scale]] = {}
@@ -142,6 +144,15 @@ class Session:
             placed.update(self.machines[name].place(list(run)))
         return placed
 
+    def _address(self) -> dict[str, Addresses]:
+        """Say where every tensor lies, once for all settings."""
+        formats = {name: machine.format for name, machine in self.study.machines.items()}
+        mine = {
+            layer: (self.machines[name], formats[name]) for layer, name in self.where.items() if name != VECTOR_UNIT
+        }
+        widest = max(number_format.bits for number_format in formats.values())
+        return addresses_of(self.network, mine, widest)
+
     def scales(self, number_format: NumberFormat) -> Mapping[str, Scale]:
         """Return the scale of every tensor in `number_format`, ties solved."""
         if number_format not in self._scales:
@@ -164,7 +175,8 @@ class Session:
         stored = machine.prepare(layer, self._params(layer), setting)
         plan = machine.map(layer, stored, placement)
         name, seed = self.where[layer.name], self.study.seed
-        return Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed)
+        where = self.addresses[layer.name]
+        return Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed, where)
 
     def _params(self, layer: Layer) -> LayerParams:
         """Return the layer's parameters in its machine's format; a shape-only network has none, or synthetic ones."""
@@ -331,7 +343,7 @@ class Session:
             "saturated_words": trail.saturated_words[layer.name],
             "overflow_events": trail.overflow_events[layer.name],
         }
-        machine, memory = seat.machine, self.memory.prices
+        machine, memory = seat.machine, self.memory.prices_at(seat.setting, parts[0].timed.memory_counts)
         readings = {reading: (table, memory) for reading, table in machine.price_readings.items()}
         prices, idle_mW = (machine.prices, memory), self._idle_mW(name)
         return sum_parts(layer, name, machine.config.clock_MHz, parts, prices, readings, told, idle_mW)
@@ -361,21 +373,19 @@ class Session:
                 )
             yield self._layer_result(layer, setting, trail, images)
 
-    def draw(self, setting: Setting, timeline: Timeline) -> None:
-        """Draw the first timed batch into `timeline`, layers one after another."""
-        trail, start_us = self._trail(setting, self.study.workload.images_timed), 0.0
+    def first_batch(self, setting: Setting) -> Iterator[tuple[Seat, BatchActivity]]:
+        """Yield every layer on a machine with what the data of the first timed batch do in it."""
+        trail = self._trail(setting, self.study.workload.images_timed)
         for layer in self._machine_layers():
-            seat = self.seat(layer, setting.get(layer.name, EXACT))
-            clock_MHz = seat.machine.config.clock_MHz
-            timeline.rebase(clock_MHz, start_us)
-            first = trail.activities[layer.name][0]
-            timed = simulate_batch(seat.machine, self.memory, layer, seat.plan, first, timeline)
-            start_us += cycles_to_us(timed.cycles, clock_MHz)
+            yield self.seat(layer, setting.get(layer.name, EXACT)), trail.activities[layer.name][0]
 
     def _time(self, seat: Seat, activity: BatchActivity) -> Timed:
         """Simulate one batch, or return the equal one simulated before."""
         nameless = replace(seat.layer, name="", inputs=(), output="")
-        key = (nameless, seat.machine.kind, id(seat.machine), seat.placement, seat.plan, activity)
+        lies = tuple(seat.addresses.items()) if self.memory.addressed else ()
+        key = (nameless, seat.machine.kind, id(seat.machine), seat.placement, seat.plan, activity, lies)
         if key not in self._timed:
-            self._timed[key] = simulate_batch(seat.machine, self.memory, seat.layer, seat.plan, activity)
+            self._timed[key] = simulate_batch(
+                seat.machine, self.memory, seat.layer, seat.plan, activity, addresses=seat.addresses
+            )
         return self._timed[key]

@@ -6,6 +6,7 @@ import math
 
 BITS_PER_BYTE = 8
 MB = 10**6
+PS_PER_NS = 1000
 
 
 def cycles_to_us(cycles: int, clock_MHz: float) -> float:
@@ -41,3 +42,8 @@ def energy_pJ_to_power_mW(energy_pJ: float, latency_us: float) -> float:
 def bytes_to_MB(n_bytes: float) -> float:
     """Convert bytes to megabytes of 10^6 bytes."""
     return n_bytes / MB
+
+
+def us_to_ps(latency_us: float) -> int:
+    """Convert microseconds to whole picoseconds, rounded to the nearest."""
+    return round(latency_us * 1e6)

@@ -19,10 +19,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from archsim.approx import Knob, LayerSetting, Setting
-from archsim.counts import Action, Counts
+from archsim.counts import Action, Column, Counts
 from archsim.energy import PriceTable, load_prices, scaled
 from archsim.errors import StudyError, did_you_mean
 from archsim.rtl import RtlBlock, RtlCase, RtlModel, Signals
+from archsim.units import BITS_PER_BYTE
 from archsim.workload.formats import NumberFormat
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array, LayerParams
@@ -159,15 +160,6 @@ class Profiled(NamedTuple):
         return Profiled(self.macs_done + other.macs_done, self.errors + other.errors)
 
 
-class Column(NamedTuple):
-    """A figure of a machine's layers for the report: the sum of one metric, or field of a result, over another's."""
-
-    title: str
-    numerator: str
-    denominator: str
-    about: str
-
-
 class Draws(Protocol):
     """Random streams for `execute`: `draws(use, image)` is a counter-based generator keyed by seed, machine, layer."""
 
@@ -253,6 +245,10 @@ class Accelerator(ABC):
     def place(self, layers: Sequence[Layer]) -> dict[str, Placement]:
         """Decide for a run of consecutive layers what stays on chip; default: everything in DRAM."""
         return {layer.name: Placement() for layer in layers}
+
+    def weight_bytes(self, layer: Layer, number_format: NumberFormat) -> int:
+        """Return the most that memory holds of a layer's weights at any setting, in the machine's own form."""
+        return layer.weight_count * number_format.bits // BITS_PER_BYTE
 
     def prepare(self, layer: Layer, params: LayerParams, setting: LayerSetting) -> Stored:
         """Turn clean weights into what DRAM holds; offline."""

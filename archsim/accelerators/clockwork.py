@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from archsim.accelerators.base import Accelerator, BatchActivity, Clockwork, Plan, Timing
 from archsim.counts import Counts
-from archsim.memory.base import Memory
+from archsim.memory.base import NOWHERE, Addresses, Memory, RequestLog
 from archsim.sim import Timeline
 from archsim.workload.layers import Layer
 
@@ -28,17 +28,22 @@ def simulate_batch(
     plan: Plan,
     activity: BatchActivity,
     trace: Timeline | None = None,
+    addresses: Addresses = NOWHERE,
+    requests: RequestLog | None = None,
 ) -> Timed:
-    """Run `machine.time` for one batch; counts of the activity are included."""
+    """Run `machine.time` for one batch; counts of the activity are included. `requests` notes what memory is asked."""
     import simpy
 
     def fresh() -> Clockwork:
         env = simpy.Environment()
-        return Clockwork(env, memory.port(env, machine.config.clock_MHz), Counts(), fresh)
+        return Clockwork(env, memory.port(env, machine.config.clock_MHz, addresses), Counts(), fresh)
 
     work = replace(fresh(), trace=trace)
+    work.memory.log = requests
     work.counts.merge(dict(activity.counts))
     process = work.env.process(machine.time(layer, plan, activity, work))
     timing = work.env.run(until=process)
     assert isinstance(timing, Timing)
-    return Timed(int(work.env.now), work.counts, work.memory.counts(), timing)
+    stalled = int(work.env.now) - machine.closed_form_cycles(layer, plan, activity)
+    told = {**timing.metrics, "memory_stall_cycles": stalled, **work.memory.metrics()}
+    return Timed(int(work.env.now), work.counts, work.memory.counts(), replace(timing, metrics=told))

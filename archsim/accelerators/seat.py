@@ -10,15 +10,18 @@ import numpy as np
 from archsim.accelerators.base import Accelerator, Activity, Placement, Plan, Stored
 from archsim.approx import LayerSetting
 from archsim.errors import AccumulatorOverflowError
-from archsim.memory.base import Memory, Region
+from archsim.memory.base import Addresses, Memory, Region
+from archsim.units import BITS_PER_BYTE
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array
 from archsim.workload.random import rng_for
 
+ACCUMULATOR_BITS = 32
+
 
 @dataclass(frozen=True, eq=False)
 class Seat:
-    """One layer, its machine (under the study's name for it), the memory behind it, and the run's seed."""
+    """One layer, its machine (under the study's name for it), the memory behind it, the run's seed, where data lie."""
 
     layer: Layer
     machine_name: str
@@ -29,6 +32,7 @@ class Seat:
     plan: Plan
     setting: LayerSetting
     seed: int
+    addresses: Addresses
 
     def execute(self, x: Array, first: int) -> Activity:
         """Run a block of images that starts at image `first`: perturb, execute, perturb the ofmap once.
@@ -62,16 +66,25 @@ class Seat:
         level = self._level(region)
         if not level:
             return codes
-        name = self.layer.name
-        return np.stack([self.memory.perturb(one, region, level, name, first + i) for i, one in enumerate(codes)])
+        return np.stack([self._seen(one, region, level, first + i) for i, one in enumerate(codes)])
 
     def _read_weights(self, batch_index: int) -> Stored:
         """Return the stored form as this batch reads it."""
         level = self._level("weights")
         if not level:
             return self.stored
+        return self.stored.perturbed(lambda words: self._seen(words, "weights", level, batch_index))
+
+    def _seen(self, words: Array, region: Region, level: int, index: int) -> Array:
+        """Return what a reader sees of a tensor; `index` of the batch, or of the image, which has its place in it.
+
+        A network's last accumulators are not requantised: they are stored as words of 32 bits.
+        """
+        bits = ACCUMULATOR_BITS if words.dtype == np.int64 else self.stored.params.format.bits
+        image = 0 if region == "weights" else index % self.plan.batch
+        address = self.addresses.get(region, 0) + image * words.size * bits // BITS_PER_BYTE
         name = self.layer.name
-        return self.stored.perturbed(lambda words: self.memory.perturb(words, "weights", level, name, batch_index))
+        return self.memory.perturb(words, region, level, name, index, bits=bits, seed=self.seed, address=address)
 
 
 def _draw(seed: int, machine: str, layer: str, first: int, use: str, image: int) -> np.random.Generator:

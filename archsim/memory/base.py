@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from archsim.approx import Knob
-from archsim.counts import Action, Counts
+from archsim.approx import Knob, LayerSetting, Setting
+from archsim.counts import Action, Column, Counts
 from archsim.energy import PriceTable
 from archsim.errors import StudyError, did_you_mean
 from archsim.rtl import RtlBlock
@@ -22,12 +24,29 @@ if TYPE_CHECKING:
 
 Direction = Literal["read", "write"]
 Region = Literal["weights", "ifmap", "ofmap", "other"]
+Addresses: TypeAlias = Mapping[Region, int]
+"""Byte addresses at which a layer's regions begin; `other` are spilled psums."""
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps finished, steps in all)."""
+NOWHERE: Addresses = {}
+"""All regions begin at 0."""
 
 
 class MemoryConfig(BaseModel):
     """Base of a memory's Config; unit in every field name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass
+class RequestLog:
+    """What a memory that knows addresses was asked, `origin_us` after the start of the batch.
+
+    `runs`: (us, first byte, bytes, is a write) of every contiguous transfer, in the order of asking.
+    """
+
+    origin_us: float = 0.0
+    runs: list[tuple[float, int, int, bool]] = field(default_factory=list)
 
 
 class MemoryPort(ABC):
@@ -40,6 +59,7 @@ class MemoryPort(ABC):
     stationary: ClassVar[bool]
 
     def __init__(self) -> None:
+        self.log: RequestLog | None = None
         self.bytes_moved: dict[tuple[Region, Direction], int] = {}
 
     @abstractmethod
@@ -59,6 +79,10 @@ class MemoryPort(ABC):
     def counts(self) -> Counts:
         """Return the memory's own action counts so far."""
 
+    def metrics(self) -> Mapping[str, Any]:
+        """Return what else there is to tell of this layer and batch, by names that end in their unit."""
+        return {}
+
     def account(self, direction: Direction, region: Region, n_bytes: int) -> None:
         """Count a transfer without spending time."""
         key = (region, direction)
@@ -75,13 +99,18 @@ class MemoryPort(ABC):
 
 
 class Memory(ABC):
-    """A memory kind; subclasses in this package register by `kind`."""
+    """A memory kind; subclasses in this package register by `kind`.
+
+    `addressed`: timing depends on where data lie. `columns` are figures of layers that the report shows.
+    """
 
     kind: ClassVar[str]
     about: ClassVar[str] = ""
     Config: ClassVar[type[MemoryConfig]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     knobs: ClassVar[tuple[Knob, ...]] = ()
+    columns: ClassVar[tuple[Column, ...]] = ()
+    addressed: ClassVar[bool] = False
     actions: ClassVar[frozenset[Action]]
     rtl: ClassVar[tuple[RtlBlock, ...]] = ()
     registry: ClassVar[dict[str, type[Memory]]] = {}
@@ -109,12 +138,47 @@ class Memory(ABC):
     def bandwidth_bytes_per_us(self) -> float:
         """Peak bandwidth, for bounds and rooflines."""
 
+    def prices_at(self, setting: LayerSetting, counts: Counts) -> PriceTable:
+        """Return the prices under a layer's levels; `counts` tell which regions it uses. Default: always the same."""
+        return self.prices
+
+    def knobs_in_force(self) -> tuple[Knob, ...]:
+        """Return the knobs with the number of levels this configuration has."""
+        return self.knobs
+
+    def notes(self, setting: Setting) -> Sequence[str]:
+        """Return what a reader must know to take the figures for what they are."""
+        return ()
+
     @abstractmethod
-    def port(self, env: simpy.Environment, clock_MHz: float) -> MemoryPort:
+    def port(self, env: simpy.Environment, clock_MHz: float, addresses: Addresses = NOWHERE) -> MemoryPort:
         """Return a fresh port whose times are cycles of `clock_MHz`."""
 
-    def perturb(self, tensor: npt.NDArray[Any], region: Region, level: int, layer: str, image: int) -> npt.NDArray[Any]:
-        """Return what a reader of `tensor` sees at `level`; an exact memory returns the tensor itself."""
+    def write_requests(self, log: RequestLog, path: Path) -> None:
+        """Write down what was asked, if the memory knows addresses."""
+        raise NotImplementedError
+
+    def play_trace(self, path: Path, gap_cycles: int, progress: Progress | None = None) -> dict[str, Any]:
+        """Serve a file of requests and return all figures, if the memory knows addresses. Raises: AssetError."""
+        raise NotImplementedError
+
+    def perturb(
+        self,
+        tensor: npt.NDArray[Any],
+        region: Region,
+        level: int,
+        layer: str,
+        image: int,
+        *,
+        bits: int,
+        seed: int = 0,
+        address: int = 0,
+    ) -> npt.NDArray[Any]:
+        """Return what a reader of `tensor` sees at `level`; an exact memory returns the tensor itself.
+
+        `image`: index of image or (weights) batch. `bits` of every word are stored, the low ones of an integer, the
+        high ones of a float, from byte `address` on.
+        """
         return tensor
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, field_serializer
 
 from archsim.counts import Action, Counts
 from archsim.energy import Price, PriceTable
-from archsim.memory.base import Direction, Memory, MemoryConfig, MemoryPort, Region
+from archsim.memory.base import NOWHERE, Addresses, Direction, Memory, MemoryConfig, MemoryPort, Region
 from archsim.units import BITS_PER_BYTE
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Link(Memory):
         """Bandwidth, both directions together."""
         return self.config.bandwidth_GB_per_s * 1000
 
-    def port(self, env: simpy.Environment, clock_MHz: float) -> LinkPort:
+    def port(self, env: simpy.Environment, clock_MHz: float, addresses: Addresses = NOWHERE) -> LinkPort:
         """Return a fresh, idle port whose times are cycles of `clock_MHz`."""
         return LinkPort(env, clock_MHz, self.config)
 

@@ -47,7 +47,10 @@ def run_report(result: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [_layer_table(result), _component_table(result["layers"])]
     used = {layer["accelerator"] for layer in result["layers"]}
     machines = {name: one for name, one in result["provenance"]["machines"].items() if name in used}
-    parts += [_machine_table(result, name) for name, one in machines.items() if one["columns"]]
+    timed = [layer for layer in result["layers"] if layer["accelerator"] != "vector_unit"]
+    for name, one in machines.items():
+        parts += _figures_table(name, one["columns"], [layer for layer in timed if layer["accelerator"] == name])
+    parts += _figures_table("memory", result["provenance"]["memory"]["columns"], timed)
     if result["compare_to"] is not None:
         parts.append(_comparison_table(result))
     return Group(*parts, _facts(result))
@@ -147,17 +150,20 @@ def _component_table(layers: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _machine_table(result: Mapping[str, Any], machine: str) -> Table:
-    """Return the figures of its own that a machine tells, layer by layer, and over all layers that have them."""
-    columns = result["provenance"]["machines"][machine]["columns"]
-    table = plain_table(f"figures of {machine}", ("layer",), tuple(column["title"] for column in columns))
-    rows = [{**layer, **layer["metrics"]} for layer in result["layers"] if layer["accelerator"] == machine]
+def _figures_table(
+    owner: str, columns: Sequence[Mapping[str, str]], layers: Sequence[Mapping[str, Any]]
+) -> list[RenderableType]:
+    """Return the figures of its own that a machine or memory tells, layer by layer and together; none: no table."""
+    if not columns:
+        return []
+    table = plain_table(f"figures of {owner}", ("layer",), tuple(column["title"] for column in columns))
+    rows = [{**layer, **layer["metrics"]} for layer in layers]
     for row in rows:
         table.add_row(row["name"], *(_share([row], column) for column in columns))
     table.add_section()
     told = [row for row in rows if all(column["numerator"] in row for column in columns)]
     table.add_row("together", *(_share(told, column) for column in columns), style="bold")
-    return table
+    return [table]
 
 
 def _share(rows: Sequence[Mapping[str, Any]], column: Mapping[str, str]) -> str:
@@ -223,6 +229,9 @@ def _facts(result: Mapping[str, Any]) -> Text:
         area = f", {machine['area_mm2']:.4g} mm2" if machine["area_mm2"] else ""
         lines.append(f"{name:<10} {machine['about']}{area}")
         lines += wrapped("", [f"{column['title']}: {column['about']}" for column in machine["columns"]])
+    memory = provenance["memory"]
+    lines.append(f"memory     {memory['about']}")
+    lines += wrapped("", [f"{column['title']}: {column['about']}" for column in memory["columns"]])
     for name, table in provenance["prices"].items():
         lines += wrapped(f"pJ, {name}", _price_texts(table["prices"].values()))
     lines.append("           prices without a mark have a source, * is assumed, + calibrated; all in result.json")

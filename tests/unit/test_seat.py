@@ -22,6 +22,6 @@ def test_an_overflow_names_the_image_of_the_study() -> None:
     layer = Linear(name="fc", inputs=("x",), output="y", C=3, M=2)
     machine = cast(Any, SimpleNamespace(execute=overflows))
     memory = cast(Any, SimpleNamespace(kind="link"))
-    seat = Seat(layer, "npu", machine, memory, Placement(), cast(Stored, None), Plan(1), LayerSetting(), 0)
+    seat = Seat(layer, "npu", machine, memory, Placement(), cast(Stored, None), Plan(1), LayerSetting(), 0, {})
     with pytest.raises(AccumulatorOverflowError, match=r"layer 'fc', image 42: too large"):
         seat.execute(np.zeros((4, 3), np.int16), 40)

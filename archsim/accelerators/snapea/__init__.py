@@ -20,12 +20,12 @@ from archsim.accelerators.base import (
     Stored,
     Timing,
 )
-from archsim.accelerators.snapea.config import IO_RAM_PRICES, PRESETS, SnapeaConfig
+from archsim.accelerators.snapea.config import IO_RAM_PRICES, PRESETS, WORD_BYTES, SnapeaConfig
 from archsim.accelerators.snapea.rtl import SNAPEA_PE
 from archsim.approx import Knob, LayerSetting, Setting
 from archsim.energy import PriceTable
 from archsim.errors import StudyError
-from archsim.workload.formats import Fixed
+from archsim.workload.formats import Fixed, NumberFormat
 from archsim.workload.layers import Conv, Layer, Linear
 from archsim.workload.params import Array, LayerParams
 
@@ -125,6 +125,13 @@ class Snapea(Accelerator):
         from archsim.accelerators.snapea.mapping import place_layers
 
         return place_layers(self.config, layers)
+
+    def weight_bytes(self, layer: Layer, number_format: NumberFormat) -> int:
+        """Weights, their indices, and the thresholds of all kernels."""
+        from archsim.accelerators.snapea.mapping import THRESHOLD_WORDS
+        from archsim.accelerators.snapea.traffic import STREAM_WORDS
+
+        return WORD_BYTES * (STREAM_WORDS * layer.weight_count + THRESHOLD_WORDS * getattr(layer, "M", 0))
 
     def prepare(self, layer: Layer, params: LayerParams, setting: LayerSetting) -> Stored:
         """Order the clean weights of every kernel and write the index buffer. Raises: MappingError, StudyError."""

@@ -72,7 +72,7 @@ def turns_of(conv: Conv, plan: SnapeaPlan, ifmap_fits: bool) -> tuple[Turn, ...]
     ofmap = conv.M * np.bincount(turn, _windows(portions), plan.turns).astype(np.int64)
     ifmap = conv.C * _new_pixels(conv, plan, portions, ifmap_fits)
     kernels = STREAM_WORDS * sum(plan.kernel_weights) + sum(plan.threshold_words)
-    ifmap_offsets, ofmap_offsets = np.cumsum(ifmap) - ifmap, np.cumsum(ofmap) - ofmap
+    ifmap_offsets, ofmap_offsets = conv.C * _first_pixels(conv, plan, portions), np.cumsum(ofmap) - ofmap
     return tuple(
         Turn(
             ifmap=0 if plan.ifmap_on_chip else int(ifmap[t]),
@@ -83,6 +83,13 @@ def turns_of(conv: Conv, plan: SnapeaPlan, ifmap_fits: bool) -> tuple[Turn, ...]
         )
         for t in range(plan.turns)
     )
+
+
+def _first_pixels(conv: Conv, plan: SnapeaPlan, portions: Portions) -> Array:
+    """Return where every turn begins to read, int64 (turns,): a map is held pixel by pixel, all channels of each."""
+    rows, columns = input_rows(conv, portions), input_columns(conv, portions)
+    pixels = (portions.image * conv.H + rows.first) * conv.W + columns.first
+    return np.asarray(np.minimum.reduceat(pixels, np.arange(0, plan.portions, plan.pe_rows)))
 
 
 def _windows(portions: Portions) -> Array:
