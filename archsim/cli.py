@@ -50,9 +50,13 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="threads [default: cores available]")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="also write trace.json of the first batch (Perfetto)")] = False,
+    emit_trace: Annotated[
+        Path | None, typer.Option(help="also write the DRAM requests of the first batch (.ldst: Ramulator 2)")
+    ] = None,
 ) -> None:
     """Simulate a study and write its result folder."""
     from archsim.config import load_study
+    from archsim.memory.base import RequestLog
     from archsim.report.folder import check_writable, result_json, write_run
     from archsim.sim import Timeline
 
@@ -64,16 +68,21 @@ def run(
     check_writable(folder)
     started = time.perf_counter()
     timeline = Timeline(clock_MHz=1.0) if trace else None
+    requests = RequestLog() if emit_trace else None
+    if emit_trace is not None:
+        loaded.check_addressed("--emit-trace")
 
     def work() -> Any:
         from archsim.run import simulate
 
         with _progress(loaded.name, show=not (quiet or as_json)) as progress:
-            return simulate(loaded, threads=threads, progress=progress, timeline=timeline)
+            return simulate(loaded, threads=threads, progress=progress, timeline=timeline, requests=requests)
 
     result = _interruptible(work)
     log = _log(loaded.name, time.perf_counter() - started, threads)
     write_run(result, folder, log, timeline)
+    if requests is not None and emit_trace is not None:
+        loaded.memory.build().write_requests(requests, emit_trace)
     if as_json:
         sys.stdout.write(result_json(result))
     elif not quiet:
@@ -194,6 +203,28 @@ def cosim(
     print(json.dumps(found, indent=1)) if as_json else _console().print(verdict_table(found))
     if any(row["difference"] for row in found):
         sys.exit(EXIT_DIFFERENT)
+
+
+@app.command()
+def dram(
+    trace: Annotated[Path, typer.Argument(help="requests: lines of Ramulator 2 (LD/ST, R/W) or DRAMsim3")],
+    preset: Annotated[str, typer.Option(help="DRAM preset, as DDR4-2400-8Gb-x8")] = "DDR3-1600-2Gb-x16",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="field of the memory: row_policy=closed")] = None,
+    gap: Annotated[int, typer.Option(min=0, help="bus cycles between requests that name no cycle")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a trace of requests: cycles, row hits, latency of reads, power, energy."""
+    from archsim.config import load_memory
+    from archsim.report.dram_table import played_report
+
+    memory = load_memory("dram", preset, set_ or ())
+
+    def work() -> Any:
+        with _progress(trace.name, show=not as_json) as progress:
+            return memory.build().play_trace(trace, gap, progress)
+
+    told = {"trace": str(trace), "memory": memory.to_dict(), "gap_cycles": gap, **_interruptible(work)}
+    print(json.dumps(told, indent=1)) if as_json else _console().print(played_report(told))
 
 
 @app.command()

@@ -92,6 +92,15 @@ class MemorySpec:
     preset: str | None
     config: MemoryConfig
 
+    def about(self, memory: Memory) -> str:
+        """Return one line: kind, preset, peak bandwidth."""
+        preset = f" {self.preset}" if self.preset else ""
+        return f"{self.kind}{preset}, {memory.bandwidth_bytes_per_us / 1000:.4g} GB/s peak"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every value in force as plain data."""
+        return {"kind": self.kind, "preset": self.preset, **self.config.model_dump(mode="json")}
+
     def build(self) -> Memory:
         """Return the memory."""
         return memory_class(self.kind)(self.config)
@@ -117,6 +126,12 @@ class Study:
         """Return an error that points at `path` in the study file."""
         return self.source.error(path, message)
 
+    def check_addressed(self, what: str) -> None:
+        """Refuse `what` for a memory that does not know where data lie. Raises: StudyError."""
+        if not memory_class(self.memory.kind).addressed:
+            message = f"{what} needs a memory that knows addresses, as kind dram; got {self.memory.kind!r}"
+            raise self.error(("platform", "memory", "kind"), message)
+
     def machine_of(self, layer: str) -> str:
         """Return the machine a layer is assigned to."""
         return self.assign.get(layer, self.assign["default"])
@@ -127,14 +142,13 @@ class Study:
             name: {"kind": m.kind, "preset": m.preset, "format": m.format.name, **m.config.model_dump(mode="json")}
             for name, m in self.machines.items()
         }
-        memory = {"kind": self.memory.kind, "preset": self.memory.preset, **self.memory.config.model_dump(mode="json")}
         data: dict[str, Any] = {
             "schema": 1,
             "name": self.name,
             "workload": self.workload.model_dump(mode="json"),
             "platform": {
                 "accelerators": machines,
-                "memory": memory,
+                "memory": self.memory.to_dict(),
                 "vector_unit": self.vector_unit.model_dump(mode="json"),
                 "assign": dict(self.assign),
             },
@@ -266,6 +280,13 @@ def _machine(name: str, raw: dict[str, Any], source: YamlFile) -> MachineSpec:
     return MachineSpec(name, kind, preset, names[fmt] if fmt else machine.formats[0], config)
 
 
+def load_memory(kind: str, preset: str, overrides: Sequence[str] = ()) -> MemorySpec:
+    """Resolve a memory by itself; `overrides` are `field=value` strings. Raises: StudyError."""
+    source = YamlFile("", {"platform": {"memory": {"kind": kind, "preset": preset}}})
+    source = override(source, [f"platform.memory.{text}" for text in overrides])
+    return _memory(dict(source.data["platform"]["memory"]), source)
+
+
 def _memory(raw: dict[str, Any], source: YamlFile) -> MemorySpec:
     """Resolve the platform's memory."""
     at = ("platform", "memory")
@@ -338,7 +359,7 @@ def check_layer_names(study: Study, network: Network) -> None:
     for name, setting in study.setting.items():
         machine = study.machines[study.machine_of(name)]
         known = {
-            knob.name: knob for knob in (*accelerator_class(machine.kind).knobs, *memory_class(study.memory.kind).knobs)
+            knob.name: knob for knob in (*accelerator_class(machine.kind).knobs, *study.memory.build().knobs_in_force())
         }
         for knob in (*setting.levels, *setting.tables):
             if knob not in known:

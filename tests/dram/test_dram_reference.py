@@ -35,7 +35,7 @@ def energy_uJ(name: str, done: Counters) -> float:
         "act": done.activates, "read": done.reads, "write": done.writes, "refresh": done.refreshes,
         "active_cycle": done.active_cycles, "idle_cycle": done.idle_cycles,
     }  # fmt: skip
-    return sum(n * price[f"dram.{action}"] for action, n in counted.items()) / 1e6
+    return sum(n * price[action] for action, n in counted.items()) / 1e6
 
 
 @pytest.mark.parametrize("row", RESULTS, ids=label)
@@ -97,12 +97,12 @@ def test_dramsim3_with_its_own_queues_is_near(row: dict[str, Any]) -> None:
 def test_prices_on_dramsim3_s_own_counters(row: dict[str, Any]) -> None:
     told, price = row["dramsim3"], energies_pJ(config(row["config"]))
     parts = {
-        "act_energy": told["act_cmds"] * price["dram.act"],
-        "read_energy": told["read_cmds"] * price["dram.read"],
-        "write_energy": told["write_cmds"] * price["dram.write"],
-        "ref_energy": told["refresh_cmds"] * price["dram.refresh"],
-        "act_stb_energy": told["active_cycles"] * price["dram.active_cycle"],
-        "pre_stb_energy": told["all_bank_idle_cycles"] * price["dram.idle_cycle"],
+        "act_energy": told["act_cmds"] * price["act"],
+        "read_energy": told["read_cmds"] * price["read"],
+        "write_energy": told["write_cmds"] * price["write"],
+        "ref_energy": told["refresh_cmds"] * price["refresh"],
+        "act_stb_energy": told["active_cycles"] * price["active_cycle"],
+        "pre_stb_energy": told["all_bank_idle_cycles"] * price["idle_cycle"],
     }
     for name, pJ in parts.items():
         assert pJ / 1e6 == pytest.approx(told["energy_uJ"][name], rel=1e-6, abs=1e-6)  # printed digits
@@ -121,8 +121,7 @@ def test_energy_over_the_supply() -> None:
     told = {1500: 142.67, 1350: 128.41, 1300: 123.65, 1250: 118.89, 1200: 114.14, 1100: 104.63}
     for supply_mV, uJ in told.items():
         linear, quadratic = (
-            energies_pJ(config("A", supply_mV=supply_mV, vdd_law=law))["dram.read"]
-            / energies_pJ(config("A"))["dram.read"]
+            energies_pJ(config("A", supply_mV=supply_mV, vdd_law=law))["read"] / energies_pJ(config("A"))["read"]
             for law in ("linear", "quadratic")
         )
         assert linear == pytest.approx(uJ / told[1500], rel=1e-4)
@@ -132,14 +131,14 @@ def test_energy_over_the_supply() -> None:
 def test_every_action_has_a_price_with_its_source() -> None:
     table = dram_prices(config("A", supply_mV=1350, io_energy_pJ_per_bit=2.5))
     assert set(table.prices) == ACTIONS and table.voltage_mV == 1350
-    assert table.prices["dram.read_bit"].energy_pJ == 2.5
-    assert table.prices["dram.act"].energy_pJ == pytest.approx(18750 * 0.9)
+    assert table.prices["dram_ifmap.read_bit"].energy_pJ == 2.5
+    assert table.prices["dram_weights.act"].energy_pJ == pytest.approx(18750 * 0.9)
     assert all("DRAMPower" in price.source for price in table.prices.values())
 
 
 @pytest.mark.parametrize("name", ["A", "C"])
 def test_a_refresh_that_is_charged_alone_costs_a_little_more(name: str) -> None:
-    alone, beside = (energies_pJ(config(name, refresh_law=law))["dram.refresh"] for law in ("total", "increment"))
+    alone, beside = (energies_pJ(config(name, refresh_law=law))["refresh"] for law in ("total", "increment"))
     one = config(name)
     k = one.VDD_mV * one.tCK_ps * one.devices / 1e6
     assert alone - beside == pytest.approx(k * (one.IDD3N_mA - one.IDD2N_mA) * one.tRFC_cycles)

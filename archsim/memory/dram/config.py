@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from archsim.errors import StudyError, did_you_mean
 from archsim.memory.base import MemoryConfig
+from archsim.memory.dram.errors import ErrorModel
+from archsim.memory.dram.profiles import PROFILES, Profile, profile_of
 
 DRAMPOWER = "tukl-msd/DRAMPower tag v4.1 @1ddc48a3872d"
 DRAMSIM3 = "umd-memsys/DRAMsim3 @29817593b338"
@@ -70,6 +73,10 @@ class DramConfig(MemoryConfig):
     IDD4W_mA: Current
     IDD5_mA: Current
     io_energy_pJ_per_bit: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    profile: str | tuple[Mapping[str, Any], ...] | None = Field(
+        default=None, description="what the levels of dram_weights, dram_ifmap, dram_ofmap are: a name, or rows"
+    )
+    error_model: ErrorModel = Field(default=ErrorModel(), description="which bits flip")
     timing_source: str = "given in the study"
     current_source: str = "given in the study"
 
@@ -86,7 +93,16 @@ class DramConfig(MemoryConfig):
             raise ValueError(f"devices x device_width_bits must be 64, got {self.devices} x {self.device_width_bits}")
         if self.tREFI_cycles <= self.tRFC_cycles:
             raise ValueError(f"tREFI_cycles must be above tRFC_cycles ({self.tRFC_cycles}), got {self.tREFI_cycles}")
+        try:
+            self.profile_in_force()
+        except StudyError as error:
+            raise ValueError(str(error)) from None
         return self
+
+    @property
+    def supply_in_force_mV(self) -> int:
+        """The supply of everything that is not approximate."""
+        return self.supply_mV or self.VDD_mV
 
     @property
     def row_lines(self) -> int:
@@ -102,6 +118,14 @@ class DramConfig(MemoryConfig):
     def capacity_bytes(self) -> int:
         """Bytes of the channel."""
         return self.banks * self.rows * self.row_bytes
+
+    def profile_in_force(self) -> Profile | None:
+        """Return the profile by name or of the given rows. Raises: StudyError with the nearest and the known names."""
+        if self.profile is None or not isinstance(self.profile, str):
+            return profile_of(self.profile) if self.profile else None
+        if self.profile not in PROFILES:
+            raise StudyError(f"unknown profile {self.profile!r}{did_you_mean(self.profile, PROFILES)}")
+        return PROFILES[self.profile]
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -94,16 +94,20 @@ class Controller:
         """
         for start in range(0, len(lines), chunk):
             part = slice(start, start + chunk)
-            runs = np.zeros((len(lines[part]), fields.RUN_FIELDS), np.int64)
-            runs[:, fields.FIRST], runs[:, fields.LINES], runs[:, fields.WRITE] = lines[part], 1, writes[part]
-            runs[:, fields.AT] = first + gap * np.arange(start, start + len(runs))
-            self.state.now[fields.RUN] = 0
-            more = start + chunk < len(lines)
-            self._advance(runs, log, drain=not more)
+            at = first + gap * np.arange(start, start + len(lines[part]))
+            self.serve(lines[part], writes[part], at, log, drain=start + chunk >= len(lines))
 
-    def _advance(self, runs: Array, log: Array, *, drain: bool) -> None:
-        """Take all requests of a chunk; serve the rest of them only if no more come."""
+    def serve(self, lines: Array, writes: Array, at: Array, log: Array = NO_LOG, *, drain: bool) -> None:
+        """Take requests, none before its cycle: lines, writes, at int (n,); finish them only if no more come."""
+        runs = np.zeros((len(lines), fields.RUN_FIELDS), np.int64)
+        runs[:, fields.FIRST], runs[:, fields.LINES], runs[:, fields.WRITE], runs[:, fields.AT] = lines, 1, writes, at
+        self.state.now[fields.RUN] = 0
         advance(self.rules, *self.state, runs, fields.FAR, 0, int(drain), log)
+
+    @property
+    def latencies(self) -> Array:
+        """Reads by their latency in cycles, int64 (LONGEST + 1,); the last entry holds all that took longer, too."""
+        return self.state.now[fields.LATENCIES :]
 
     @property
     def counters(self) -> Counters:
@@ -122,7 +126,7 @@ class Controller:
 
 def commands_of(state: State) -> Array:
     """Return ACT, PRE, PREA (0), RD, WR over all regions, int64 (5,)."""
-    counted: Array = state.now[fields.COMMANDS :].reshape(fields.REGIONS, 5).sum(axis=0)
+    counted: Array = state.now[fields.COMMANDS : fields.SCALARS].reshape(fields.REGIONS, 5).sum(axis=0)
     return counted
 
 

@@ -6,30 +6,36 @@ k = supply x clock period x devices turns mA into pJ per cycle. Source: the form
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from archsim.energy import Price, PriceTable
+from archsim.memory.base import Region
 from archsim.memory.dram.config import DramConfig
 
-ACTIONS = frozenset(
-    {
-        "dram.act", "dram.pre", "dram.read", "dram.write", "dram.refresh", "dram.active_cycle", "dram.idle_cycle",
-        "dram.read_bit", "dram.write_bit",
-    }
-)  # fmt: skip
+REGIONS: tuple[Region, ...] = ("weights", "ifmap", "ofmap", "other")
+COMMANDS = ("act", "pre", "read", "write", "read_bit", "write_bit")
+"""What is done for a region; counted as `dram_<region>.<command>`."""
+SHARED = ("pre_all", "refresh", "active_cycle", "idle_cycle")
+"""What the channel does for nobody in particular; counted as `dram.<command>`."""
+ACTIONS = frozenset(f"dram_{region}.{one}" for region in REGIONS for one in COMMANDS) | {
+    f"dram.{one}" for one in SHARED
+}
 
 
-def supply_factor(config: DramConfig) -> float:
-    """Return energy at the supply in force over energy at that of the currents: V or V^2."""
-    volts = (config.supply_mV or config.VDD_mV) / config.VDD_mV
+def supply_factor(config: DramConfig, supply_mV: int) -> float:
+    """Return energy at a supply over energy at that of the currents: V or V^2."""
+    volts = supply_mV / config.VDD_mV
     return volts if config.vdd_law == "linear" else volts**2
 
 
-def energies_pJ(config: DramConfig) -> dict[str, float]:
-    """Return the energy of every action on all devices; an activate pays for its precharge.
+def energies_pJ(config: DramConfig, supply_mV: int | None = None) -> dict[str, float]:
+    """Return the energy of every command on all devices at a supply (default: the one in force).
 
-    A REF takes IDD5 above the active standby beside it, or (`refresh_law: total`) IDD5 above the idle standby that is
-    counted for those cycles.
+    An activate pays for its precharge. A REF takes IDD5 above the active standby beside it, or (`refresh_law: total`)
+    IDD5 above the idle standby that is counted for those cycles. I/O does not scale with the supply.
     """
-    k = supply_factor(config) * config.VDD_mV / 1000 * config.tCK_ps / 1000 * config.devices
+    factor = supply_factor(config, supply_mV or config.supply_in_force_mV)
+    k = factor * config.VDD_mV / 1000 * config.tCK_ps / 1000 * config.devices
     base = config.IDD3N_mA if config.refresh_law == "increment" else config.IDD2N_mA
     pair = (
         config.IDD0_mA * config.tRC_cycles
@@ -37,23 +43,41 @@ def energies_pJ(config: DramConfig) -> dict[str, float]:
         - config.IDD2N_mA * (config.tRC_cycles - config.tRAS_cycles)
     )
     return {
-        "dram.act": k * pair,
-        "dram.pre": 0.0,
-        "dram.read": k * (config.IDD4R_mA - config.IDD3N_mA) * config.burst_cycles,
-        "dram.write": k * (config.IDD4W_mA - config.IDD3N_mA) * config.burst_cycles,
-        "dram.refresh": k * (config.IDD5_mA - base) * config.tRFC_cycles,
-        "dram.active_cycle": k * config.IDD3N_mA,
-        "dram.idle_cycle": k * config.IDD2N_mA,
-        "dram.read_bit": config.io_energy_pJ_per_bit,
-        "dram.write_bit": config.io_energy_pJ_per_bit,
+        "act": k * pair,
+        "pre": 0.0,
+        "pre_all": 0.0,
+        "read": k * (config.IDD4R_mA - config.IDD3N_mA) * config.burst_cycles,
+        "write": k * (config.IDD4W_mA - config.IDD3N_mA) * config.burst_cycles,
+        "refresh": k * (config.IDD5_mA - base) * config.tRFC_cycles,
+        "active_cycle": k * config.IDD3N_mA,
+        "idle_cycle": k * config.IDD2N_mA,
+        "read_bit": config.io_energy_pJ_per_bit,
+        "write_bit": config.io_energy_pJ_per_bit,
     }
 
 
-def dram_prices(config: DramConfig) -> PriceTable:
-    """Return the price table of a channel."""
-    supply = config.supply_mV or config.VDD_mV
-    prices = {
-        action: Price(action, pJ, "off_chip", "pJ per command of the rank", None, supply, config.current_source)
-        for action, pJ in energies_pJ(config).items()
-    }
-    return PriceTable("dram", prices, None, supply, config.current_source)
+def dram_prices(
+    config: DramConfig,
+    supplies_mV: Mapping[Region, int] | None = None,
+    standby_mV: int | None = None,
+    refresh_energy: float = 1.0,
+) -> PriceTable:
+    """Return the price table of a channel; regions without a supply of their own, and standby, take the one in force.
+
+    `refresh_energy`: that of a refresh command over what it is at nominal intervals.
+    """
+    own, force = supplies_mV or {}, config.supply_in_force_mV
+    prices: dict[str, Price] = {}
+    for region in REGIONS:
+        at = own.get(region, force)
+        energies = energies_pJ(config, at)
+        prices |= {f"dram_{region}.{one}": _price(config, f"dram_{region}", one, energies[one], at) for one in COMMANDS}
+    shared = energies_pJ(config, standby_mV)
+    shared["refresh"] *= refresh_energy
+    prices |= {f"dram.{one}": _price(config, "dram", one, shared[one], standby_mV or force) for one in SHARED}
+    return PriceTable("dram", prices, None, force, config.current_source)
+
+
+def _price(config: DramConfig, component: str, command: str, energy_pJ: float, supply_mV: int) -> Price:
+    unit = "pJ for all devices of the rank"
+    return Price(f"{component}.{command}", energy_pJ, command, unit, None, supply_mV, config.current_source)

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from math import log1p
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from archsim.errors import StudyError
-from archsim.memory.dram.config import DramConfig
 from archsim.memory.dram.profiles import share_of_values
 from archsim.units import BITS_PER_BYTE
+
+if TYPE_CHECKING:
+    from archsim.memory.dram.config import DramConfig
 
 Array: TypeAlias = npt.NDArray[Any]
 DrawKey: TypeAlias = tuple[int, str, str, int]

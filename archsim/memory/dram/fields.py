@@ -23,8 +23,10 @@ RANK_ACT, PREA_READY, REF_READY, FAW_AT, FAW, LAST, FINISHED, LOGGED = *range(13
 HITS, MISSES, CONFLICTS, LATENCY, N_PREA, N_REF, ACTIVE_CYCLES, FORWARDED, MERGED, COMMANDS = range(24, 34)
 REGIONS = 4
 SCALARS = COMMANDS + 5 * REGIONS
+LATENCIES, LONGEST = SCALARS, 4095
 """Indices of `State.now`: the clock and the controller, what the rank allows, counters; from
-COMMANDS on ACT, PRE, PREA (0), RD, WR of every region."""
+COMMANDS on ACT, PRE, PREA (0), RD, WR of every region; from LATENCIES on reads by their latency, LONGEST and above in
+the last."""
 LINE, ROW, ID, ARRIVAL, OF_RUN, WHOSE, SEEN, AFTER, BEFORE, FREE, SLOT_FIELDS = range(11)
 """First indices of `State.slots`."""
 HIT, HIT_AT, HIT_ORDER, MISS, MISS_ORDER, PRE_AT, ACT_AT, HEAD, TAIL, BUS_READY = range(0, 20, 2)
@@ -63,7 +65,7 @@ class Rules(NamedTuple):
 
 
 class State(NamedTuple):
-    """All of a controller, int64: now (SCALARS,), banks (BANK_FIELDS, banks), slots (SLOT_FIELDS, 2, QUEUE)."""
+    """All of a controller, int64: now (LATENCIES + LONGEST + 1,), banks (BANK_FIELDS, banks), slots (..., 2, QUEUE)."""
 
     now: Array
     banks: Array
@@ -78,7 +80,7 @@ last one's end."""
 
 def fresh_state(rules: Rules, *, refresh: bool = True) -> State:
     """Return a controller at cycle 0: empty queues, all banks closed."""
-    now = np.zeros(SCALARS, np.int64)
+    now = np.zeros(SCALARS + LONGEST + 1, np.int64)
     now[CLOCK], now[NEXT_REFRESH], now[FAW : FAW + 4] = 1, rules.tREFI if refresh else FAR, -FAR
     banks = np.zeros((BANK_FIELDS, rules.banks), np.int64)
     for field in (HIT, MISS, HEAD, TAIL):

@@ -9,8 +9,8 @@ from archsim.kernels._jit import njit
 from archsim.memory.dram.fields import (
     ACT, ACTIVE, ACTIVE_ARRIVAL, ACTIVE_CYCLES, ACTIVE_ORDER, ACTIVE_REGION, ACTIVE_RUN, ACTIVE_WRITE, ACT_READY,
     ARRIVAL, BUS_READY, COL_READY, COMMANDS, CONFLICTS, FAR, FAW, FAW_AT, GROUP_READY, HEAD, HIT, HITS, ID, LAST,
-    LATENCY, MISS, MISSES, N_PREA, N_REF, OF_RUN, OPEN, OPEN_ROW, OPEN_SINCE, PENDING, PRE, PREA, PREA_READY,
-    PRE_READY, RANK_ACT, RD, REF_READY, ROW, SEEN, SERVED, WHOSE, Array, Rules,
+    LATENCIES, LATENCY, LONGEST, MISS, MISSES, N_PREA, N_REF, OF_RUN, OPEN, OPEN_ROW, OPEN_SINCE, PENDING, PRE,
+    PREA, PREA_READY, PRE_READY, RANK_ACT, RD, REF_READY, ROW, SEEN, SERVED, WHOSE, Array, Rules,
 )
 # isort: on
 # fmt: on
@@ -58,7 +58,9 @@ def serve(rules: Rules, now: Array, banks: Array, slots: Array, runs: Array, b: 
     occupy(rules, now, banks, b, w, at)
     now[COMMANDS + 5 * region + RD + w] += 1
     if w == 0:
-        now[LATENCY] += at + rules.CL + rules.burst - arrival
+        latency = at + rules.CL + rules.burst - arrival
+        now[LATENCY] += latency
+        now[LATENCIES + min(latency, LONGEST)] += 1
         at += rules.CL + rules.burst
     now[LAST] = max(now[LAST], at)
     finish(now, runs, run, at)
