@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from archsim.memory.dram.config import PRESETS, DramConfig
+from archsim.memory.dram.config import DramConfig
 from archsim.memory.dram.fields import Array
+from archsim.memory.dram.presets import PRESETS
 
 REFERENCE: dict[str, Any] = json.loads((Path(__file__).with_name("reference.json")).read_text())
 CONFIGS = {"A": "DDR3-1600-2Gb-x16", "C": "DDR4-2400-8Gb-x8"}

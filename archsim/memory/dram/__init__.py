@@ -12,8 +12,9 @@ from archsim.approx import Knob, LayerSetting, Setting
 from archsim.counts import Column, Counts
 from archsim.energy import PriceTable
 from archsim.memory.base import NOWHERE, Addresses, Memory, Progress, Region, RequestLog
-from archsim.memory.dram.config import LINE_BYTES, PRESETS, DramConfig
+from archsim.memory.dram.config import LINE_BYTES, DramConfig
 from archsim.memory.dram.energy import ACTIONS, REGIONS, dram_prices
+from archsim.memory.dram.presets import PRESETS
 from archsim.memory.dram.profiles import Level, Profile
 
 if TYPE_CHECKING:

@@ -12,9 +12,6 @@ from archsim.memory.base import MemoryConfig
 from archsim.memory.dram.errors import ErrorModel
 from archsim.memory.dram.profiles import PROFILES, Profile, profile_of
 
-DRAMPOWER = "tukl-msd/DRAMPower tag v4.1 @1ddc48a3872d"
-DRAMSIM3 = "umd-memsys/DRAMsim3 @29817593b338"
-RAMULATOR = "CMU-SAFARI/ramulator2 @c5b1c3a478b6"
 LINE_BYTES = 64
 
 Count = Annotated[int, Field(gt=0, strict=True)]
@@ -94,7 +91,9 @@ class DramConfig(MemoryConfig):
         if self.tREFI_cycles <= self.tRFC_cycles:
             raise ValueError(f"tREFI_cycles must be above tRFC_cycles ({self.tRFC_cycles}), got {self.tREFI_cycles}")
         try:
-            self.profile_in_force()
+            profile = self.profile_in_force()
+            for level in profile.levels if profile else ():
+                self.error_model.flip_rates(level.ber)
         except StudyError as error:
             raise ValueError(str(error)) from None
         return self
@@ -126,28 +125,3 @@ class DramConfig(MemoryConfig):
         if self.profile not in PROFILES:
             raise StudyError(f"unknown profile {self.profile!r}{did_you_mean(self.profile, PROFILES)}")
         return PROFILES[self.profile]
-
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "DDR3-1600-2Gb-x16": {
-        "devices": 4, "device_width_bits": 16, "banks": 8, "bank_groups": 1, "rows": 16384, "columns": 1024,
-        "tCK_ps": 1250, "CL_cycles": 10, "CWL_cycles": 8, "tRCD_cycles": 10, "tRP_cycles": 10, "tRAS_cycles": 28,
-        "tRC_cycles": 38, "tRTP_cycles": 6, "tWR_cycles": 12, "tWTR_S_cycles": 6, "tWTR_L_cycles": 6,
-        "tCCD_S_cycles": 4, "tCCD_L_cycles": 4, "tRRD_S_cycles": 6, "tRRD_L_cycles": 6, "tFAW_cycles": 32,
-        "tRFC_cycles": 128, "tREFI_cycles": 6240, "VDD_mV": 1500, "IDD0_mA": 110, "IDD2N_mA": 42, "IDD3N_mA": 45,
-        "IDD4R_mA": 270, "IDD4W_mA": 280, "IDD5_mA": 215,
-        "timing_source": f"DDR3-1600 J (10-10-10), 2 KB pages, 2 Gb: {RAMULATOR}",
-        "current_source": f"2 Gb x16 DDR3-1600 D: {DRAMPOWER}",
-    },
-    "DDR4-2400-8Gb-x8": {
-        "devices": 8, "device_width_bits": 8, "banks": 16, "bank_groups": 4, "rows": 65536, "columns": 1024,
-        "tCK_ps": 833, "CL_cycles": 16, "CWL_cycles": 12, "tRCD_cycles": 16, "tRP_cycles": 16, "tRAS_cycles": 39,
-        "tRC_cycles": 55, "tRTP_cycles": 9, "tWR_cycles": 18, "tWTR_S_cycles": 3, "tWTR_L_cycles": 9,
-        "tCCD_S_cycles": 4, "tCCD_L_cycles": 6, "tRRD_S_cycles": 4, "tRRD_L_cycles": 6, "tFAW_cycles": 26,
-        "tRFC_cycles": 433, "tREFI_cycles": 9364, "VDD_mV": 1200, "IDD0_mA": 48, "IDD2N_mA": 34, "IDD3N_mA": 43,
-        "IDD4R_mA": 135, "IDD4W_mA": 123, "IDD5_mA": 250,
-        "timing_source": f"DDR4-2400 R (16-16-16), 1 KB pages, 8 Gb: {RAMULATOR}",
-        "current_source": f"8 Gb x8 DDR4-2400, IPP left out: {DRAMSIM3}",
-    },
-}  # fmt: skip
-"""Preset name -> fields of `DramConfig`."""
