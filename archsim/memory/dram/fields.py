@@ -20,13 +20,14 @@ NOTHING = -1
 
 CLOCK, MODE, READS, WRITES, PENDING, ACTIVE, OPEN, OPEN_SINCE, NEXT_REFRESH, OFFER, RUN, STEP, ORDER = range(13)
 RANK_ACT, PREA_READY, REF_READY, FAW_AT, FAW, LAST, FINISHED, LOGGED = *range(13, 18), 21, 22, 23
-HITS, MISSES, CONFLICTS, LATENCY, N_PREA, N_REF, ACTIVE_CYCLES, FORWARDED, MERGED, COMMANDS = range(24, 34)
+HITS, MISSES, CONFLICTS, LATENCY, N_PREA, N_REF, ACTIVE_CYCLES, FORWARDED, MERGED = range(24, 33)
+GLIDES, GLIDED, COMMANDS = range(33, 36)
 REGIONS = 4
 SCALARS = COMMANDS + 5 * REGIONS
 LATENCIES, LONGEST = SCALARS, 4095
-"""Indices of `State.now`: the clock and the controller, what the rank allows, counters; from
-COMMANDS on ACT, PRE, PREA (0), RD, WR of every region; from LATENCIES on reads by their latency, LONGEST and above in
-the last."""
+"""Indices of `State.now`: the clock and the controller, what the rank allows, counters, stretches of hits that were
+compressed and the lines taken in them; from COMMANDS on ACT, PRE, PREA (0), RD, WR of every region; from LATENCIES on
+reads by their latency, LONGEST and above in the last."""
 LINE, ROW, ID, ARRIVAL, OF_RUN, WHOSE, SEEN, AFTER, BEFORE, FREE, SLOT_FIELDS = range(11)
 """First indices of `State.slots`."""
 HIT, HIT_AT, HIT_ORDER, MISS, MISS_ORDER, PRE_AT, ACT_AT, HEAD, TAIL, BUS_READY = range(0, 20, 2)

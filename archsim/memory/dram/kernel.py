@@ -13,13 +13,14 @@ from archsim.kernels._jit import njit
 # isort: off
 from archsim.memory.dram.fields import (
     ACT, ACTIVE, ACTIVE_ORDER, ACTIVE_WRITE, ACT_AT, BUS_READY, CLOCK, COL_READY, FAR, FAW, FAW_AT, FINISHED,
-    GROUP_READY, HIT_AT, HIT_ORDER, LOGGED, MISS, MISS_ORDER, MODE, NEXT_REFRESH, NOTHING, OPEN, OPEN_ROW, PENDING,
-    PRE, PREA, PREA_READY, PRE_AT, RANK_ACT, RD, READS, REF, REF_READY, ROW, RUN, WR, WRITES, WRITES_HIGH,
-    WRITES_LOW, Array, Rules,
+    GROUP_READY, HIT_AT, HIT_ORDER, LINES, LOGGED, MISS, MISS_ORDER, MODE, NEXT_REFRESH, NOTHING, OPEN, OPEN_ROW,
+    PENDING, PRE, PREA, PREA_READY, PRE_AT, RANK_ACT, RD, READS, REF, REF_READY, ROW, RUN, STEP, WR, WRITES,
+    WRITES_HIGH, WRITES_LOW, Array, Rules,
 )
 # isort: on
 # fmt: on
 from archsim.memory.dram.kernel_commands import activate, maintain, precharge, serve
+from archsim.memory.dram.kernel_glide import WORTH, glide
 from archsim.memory.dram.kernel_requests import next_offer, offer
 
 
@@ -119,6 +120,9 @@ def advance(
         if now[CLOCK] >= now[NEXT_REFRESH]:
             now[PENDING] += 1
             now[NEXT_REFRESH] += rules.tREFI
+        long = now[RUN] < len(runs) and runs[now[RUN], LINES] - now[STEP] > WORTH
+        if long and glide(rules, now, banks, slots, runs, until, wanted, log):
+            continue
         at, command, bank, queue = _choose(rules, now, banks)
         arrival = min(now[NEXT_REFRESH], next_offer(now, slots, runs))
         if arrival <= at or at >= until:
