@@ -44,9 +44,31 @@ def ctl_model(parameters: Mapping[str, int]) -> RtlModel:
 
 def ctl_cases(config: DramConfig, seed: int) -> Iterator[RtlCase]:
     """Yield random cases without end."""
-    import archsim.memory.dram.rtl_cases as made
+    import archsim.memory.dram.in_order_cases as made
 
     return made.ctl_cases(config, seed)
 
 
+def injector_parameters_of(config: DramConfig, layer: Any = None) -> dict[str, int]:
+    """Return the parameters of `bit_error_injector`: the width of the channel."""
+    return {"DW": config.devices * config.device_width_bits}
+
+
+def injector_model(parameters: Mapping[str, int]) -> RtlModel:
+    """Return the registers of `bit_error_injector`."""
+    from archsim.memory.dram.injector import BitErrorInjector
+
+    return BitErrorInjector(parameters)
+
+
+def injector_cases(config: DramConfig, seed: int) -> Iterator[RtlCase]:
+    """Yield random cases without end."""
+    import archsim.memory.dram.injector_cases as made
+
+    return made.injector_cases(config, seed)
+
+
 DRAM_CTL = RtlBlock("dram_ctl", ("cmd_valid", None), ctl_parameters_of, ctl_model, ctl_cases)
+BIT_ERROR_INJECTOR = RtlBlock(
+    "bit_error_injector", ("out_valid", "out_ready"), injector_parameters_of, injector_model, injector_cases
+)
