@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archsim.approx import Knob, LayerSetting, Setting
 from archsim.counts import Column, Counts
 from archsim.energy import PriceTable
+from archsim.errors import StudyError
 from archsim.memory.base import NOWHERE, Addresses, Memory, Progress, Region, RequestLog
 from archsim.memory.dram.config import LINE_BYTES, DramConfig
 from archsim.memory.dram.energy import ACTIONS, REGIONS, dram_prices
@@ -100,7 +101,9 @@ class Dram(Memory):
         return LINE_BYTES * 1e6 / (self.config.burst_cycles * self.config.tCK_ps)
 
     def port(self, env: simpy.Environment, clock_MHz: float, addresses: Addresses = NOWHERE) -> DramPort:
-        """Return the port of a fresh channel: all banks closed, refresh counter 0."""
+        """Return the port of a fresh channel: all banks closed, refresh counter 0. Raises: StudyError."""
+        if self.config.policy != "fr_fcfs":
+            raise StudyError(f"policy {self.config.policy!r} plays traces (archsim dram), studies take 'fr_fcfs'")
         from archsim.memory.dram.port import DramPort
 
         return DramPort(env, clock_MHz, self.config, addresses)

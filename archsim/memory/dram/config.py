@@ -49,6 +49,9 @@ class DramConfig(MemoryConfig):
     tRFC_cycles: Count
     tREFI_cycles: Count
     refresh: bool = True
+    policy: Literal["fr_fcfs", "in_order"] = Field(
+        default="fr_fcfs", description="first ready, first come first served; or each bank in order (traces only)"
+    )
     row_policy: Literal["open", "closed"] = Field(
         default="open", description="closed: a row that nobody waits for is closed as soon as that is allowed"
     )

@@ -160,7 +160,9 @@ def _one_bank(config: DramConfig, rng: np.random.Generator, n: int) -> tuple[Arr
 def _turnarounds(config: DramConfig, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
     """Reads and writes by turns in two banks' open rows."""
     bank = rng.integers(config.banks, size=2)[rng.integers(2, size=n)]
-    return _line(config, np.full(n, 5), bank, np.arange(n) % config.row_lines), np.arange(n) // int(rng.integers(1, 4)) % 2
+    return _line(config, np.full(n, 5), bank, np.arange(n) % config.row_lines), np.arange(n) // int(
+        rng.integers(1, 4)
+    ) % 2
 
 
 def _all_banks(config: DramConfig, rng: np.random.Generator, n: int) -> tuple[Array, Array]:

@@ -149,7 +149,9 @@ class BitErrorInjector:
             if last is not None:
                 self._leave(last)
         if inputs["cfg_valid"] and empty:
-            self.key, self.threshold, self.position = (inputs[f"cfg_{name}"] for name in ("key", "threshold", "position"))
+            self.key, self.threshold, self.position = (
+                inputs[f"cfg_{name}"] for name in ("key", "threshold", "position")
+            )
         if inputs["rst"]:
             self.reset()
         return outputs

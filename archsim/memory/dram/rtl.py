@@ -19,7 +19,22 @@ def ctl_parameters_of(config: DramConfig, layer: Any = None) -> dict[str, int]:
     for name, value in {"row_policy": "open", "hit_cap": None}.items():
         if getattr(config, name) != value:
             raise MappingError(f"the block dram_ctl has {name} {value!r}, the configuration {getattr(config, name)!r}")
-    timings = ("RCD", "RP", "RAS", "RC", "RTP", "WR", "WTR_S", "WTR_L", "CCD_S", "CCD_L", "RRD_S", "RRD_L", "FAW", "RFC")
+    timings = (
+        "RCD",
+        "RP",
+        "RAS",
+        "RC",
+        "RTP",
+        "WR",
+        "WTR_S",
+        "WTR_L",
+        "CCD_S",
+        "CCD_L",
+        "RRD_S",
+        "RRD_L",
+        "FAW",
+        "RFC",
+    )
     return {
         "BANKS": config.banks,
         "GROUPS": config.bank_groups,
