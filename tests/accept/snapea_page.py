@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
 
 import archsim
 from archsim.accelerators.snapea.config import PRESETS, SnapeaConfig
 from archsim.result import LayerResult, RunResult
+from tests.accept.page import Page, Rows, Table
 from tests.accept.tuned import ROOT, curve, tuned
 
-PAGE = ROOT / "docs" / "snapea.md"
 NPU = "platform.accelerators.npu"
 DROP, FOLD = f"{NPU}.drop_zero_weights=true", "workload.fold_input_norm=true"
 LENET = ("snapea-lenet-study", f"{NPU}.mode=exact")
@@ -25,7 +23,6 @@ LANES = (1, 2, 4, 8, 16)
 EQUAL_MACS = {1: (16, 16), 2: (16, 8), 4: (8, 8), 8: (8, 4), 16: (4, 4)}
 PRICES = ("register_file", "by_size", "global_buffer")
 TUNED = {"LeNet-5": "snapea-lenet", "ResNet-20": "snapea-resnet20", "SqueezeNet": "snapea-squeezenet"}
-Rows = list[list[str]]
 
 
 # runs ----------------------------------------------------------------------------------------------------------------
@@ -279,7 +276,7 @@ def area() -> float:
     return found
 
 
-TABLES: dict[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
+TABLES: dict[str, Table] = {
     "exact": (
         ("network", "layers that may stop", "nu %", "pi %", "bound %", "done %", "done, all layers %", "x off",
          "x off, energy", "dense array / Eyeriss", "x Eyeriss", "energy, Eyeriss / SnaPEA"),
@@ -301,40 +298,9 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
 }  # fmt: skip
 
 
-# page ----------------------------------------------------------------------------------------------------------------
-def table(name: str) -> str:
-    """Return a table as it stands in the page."""
-    head, make = TABLES[name]
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *make())]
-    return "\n".join(lines)
-
-
-def place(name: str) -> re.Pattern[str]:
-    """Return what finds a table in the page: between two marks that do not show."""
-    return re.compile(rf"(?<=<!-- table {name} -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
-
-
-def shown(name: str) -> str:
-    """Return what the page shows."""
-    found = place(name).search(PAGE.read_text(encoding="utf-8"))
-    assert found is not None, f"docs/snapea.md has no table {name}"
-    return found.group()
-
-
-def write(names: Sequence[str]) -> None:
-    """Put tables into the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name in names:
-        text = place(name).sub(lambda _, name=name: table(name), text)  # type: ignore[misc]
-    PAGE.write_text(text, encoding="utf-8")
-
-
-def main(names: Sequence[str]) -> Any:
-    """Write the tables that are named, or all."""
-    return write(names or list(TABLES))
-
+SNAPEA = Page(ROOT / "docs" / "snapea.md", TABLES)
 
 if __name__ == "__main__":
     import sys
 
-    main(sys.argv[1:])
+    SNAPEA.write(sys.argv[1:])

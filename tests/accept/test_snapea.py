@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from archsim.tuner.spec import load_tune
 from archsim.tuner.tuning import tune
 from archsim.workload.reference import reference
 from benchmarks import bench_snapea
-from tests.accept import snapea_page
+from tests.accept.snapea_page import SNAPEA
 from tests.accept.tuned import curve, seconds, tuned
 from tests.unit.snapea_cases import random_layer
 from tests.unit.snapea_layers import eligible_layers
@@ -231,23 +231,18 @@ def test_squeezenet(accept: Accept) -> None:
 
 
 # 6: the worked result ------------------------------------------------------------------------------------------------
-def differing(names: Sequence[str]) -> tuple[str, bool]:
-    """Run what tables of docs/snapea.md show; return which differ."""
-    needs_data()
-    wrong = [name for name in names if snapea_page.shown(name) != snapea_page.table(name)]
-    return f"{', '.join(names)}: " + (f"{', '.join(wrong)} differ" if wrong else "equal"), not wrong
-
-
 @pytest.mark.line("S6a", "docs/snapea.md: tables of the exact mode, from runs", bound="equal, character by character")
 def test_page_exact(accept: Accept) -> None:
-    accept(*differing(("exact", "use", "orders", "lanes")))
+    needs_data()
+    accept(*SNAPEA.differing(("exact", "use", "orders", "lanes")))
 
 
 @pytest.mark.line(
     "S6b", "docs/snapea.md: tables of the predictive mode and beside the thesis", bound="equal, character by character"
 )
 def test_page_predictive(accept: Accept) -> None:
-    accept(*differing(("predictive", "losses", "paper")))
+    needs_data()
+    accept(*SNAPEA.differing(("predictive", "losses", "paper")))
 
 
 # 7: the suite --------------------------------------------------------------------------------------------------------
