@@ -24,6 +24,7 @@ from archsim.memory.dram.fields import (
     N_REF,
     RUN,
     RUN_FIELDS,
+    SCALARS,
     STEP,
     Array,
     Rules,
@@ -33,16 +34,19 @@ from archsim.memory.dram.fields import (
 from archsim.memory.dram.kernel import advance
 from tests.dram.traces import config
 
-SEEDS = range(32)
+SEEDS = range(60)
 NO_LOG = np.zeros((0, 4), np.int64)
 
 
 def rules(seed: int) -> Rules:
-    """Either configuration, seldom or often refreshed, rows of 16 or 128 lines, all policies."""
+    """Either configuration, seldom or often refreshed, short rows, few banks, other spacings, all policies."""
     choose = random.Random(seed)
-    policy = choose.choice([{}, {}, {}, {"hit_cap": 4}, {"row_policy": "closed"}])
-    policy |= choose.choice([{}, {}, {"columns": 128}, {"bank_groups": 1}, {"banks": 2, "bank_groups": 1}])
-    return rules_of(config("AC"[seed % 2], tREFI_cycles=choose.choice([900, 2000, 6240]), **policy))
+    changes = choose.choice([{}, {}, {}, {"hit_cap": 4}, {"row_policy": "closed"}])
+    changes |= choose.choice([{}, {}, {"columns": 256}, {"bank_groups": 1}, {"banks": 2, "bank_groups": 1}])
+    changes |= choose.choice(
+        [{}, {}, {"tCCD_L_cycles": 7}, {"tCCD_L_cycles": 11}, {"tCCD_S_cycles": 5}, {"CL_cycles": 3}]
+    )
+    return rules_of(config("AC"[seed % 2], tREFI_cycles=choose.choice([900, 2000, 6240]), **changes))
 
 
 def runs_of(seed: int) -> Array:
@@ -83,7 +87,8 @@ def served(given: Rules, runs: Array, log: Array = NO_LOG, slices: random.Random
 
 def of_runs(now: Array) -> list[int]:
     """All that is counted but how it was computed, and how many runs the same requests make."""
-    return [int(value) for i, value in enumerate(now) if i not in (RUN, STEP, GLIDES, GLIDED, FINISHED, LOGGED)]
+    how = (RUN, STEP, GLIDES, GLIDED, FINISHED, LOGGED)
+    return [int(value) for i, value in enumerate(now[:SCALARS]) if i not in how]
 
 
 def assert_short_logs(given: Rules, runs: Array, expected: Array) -> None:
@@ -115,6 +120,20 @@ def test_a_run_is_its_lines(seed: int) -> None:
     sliced = served(given, again, slices=random.Random(seed))
     assert of_runs(sliced.now)[1:] == of_runs(told.now)[1:]
     np.testing.assert_array_equal(again, quiet)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_run_is_its_lines_in_every_cycle(seed: int) -> None:
+    """Interrupted at the same random cycles, both have done the same, and the same lines wait."""
+    given, runs, choose = rules(seed), runs_of(seed), random.Random(seed)
+    singles, state, told = one_by_one(runs), fresh_state(given), fresh_state(given)
+    while singles[:, LEFT].any():
+        until = told.now[CLOCK] + choose.choice([1, 7, 60, 500])
+        for one, requests in ((state, runs), (told, singles)):
+            advance(given, *one, requests, until, 0, 1, NO_LOG)
+        assert of_runs(state.now) == of_runs(told.now)
+        np.testing.assert_array_equal(np.sort(state.slots[LINE]), np.sort(told.slots[LINE]))
+    assert not runs[:, LEFT].any()
 
 
 def test_the_runs_are_compressed_in_every_way() -> None:

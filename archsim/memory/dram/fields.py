@@ -27,7 +27,7 @@ SCALARS = COMMANDS + 5 * REGIONS
 LATENCIES, LONGEST = SCALARS, 4095
 """Indices of `State.now`: the clock and the controller, what the rank allows, counters, stretches of hits that were
 compressed and the lines taken in them; from COMMANDS on ACT, PRE, PREA (0), RD, WR of every region; from LATENCIES on
-reads by their latency, LONGEST and above in the last."""
+reads by their latency, LONGEST and above in the last (those that were compressed are left out)."""
 LINE, ROW, ID, ARRIVAL, OF_RUN, WHOSE, SEEN, AFTER, BEFORE, FREE, SLOT_FIELDS = range(11)
 """First indices of `State.slots`."""
 HIT, HIT_AT, HIT_ORDER, MISS, MISS_ORDER, PRE_AT, ACT_AT, HEAD, TAIL, BUS_READY = range(0, 20, 2)

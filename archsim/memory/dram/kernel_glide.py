@@ -14,10 +14,9 @@ from archsim.kernels._jit import njit
 # isort: off
 from archsim.memory.dram.fields import (
     ACT_AT, ACTIVE_ORDER, ACTIVE_WRITE, AFTER, ARRIVAL, AT, BEFORE, BUS_READY, CLOCK, COL_READY, COMMANDS, END, FAR,
-    FAW, FAW_AT, FINISHED, FIRST, GAP, GLIDED, GLIDES, GROUP_READY, HEAD, HIT, HIT_AT, HITS, ID, LAST, LATENCIES,
-    LATENCY, LEFT, LINE, LINES, LOGGED, LONGEST, MISS, MODE, NEXT_REFRESH, OF_RUN, OFFER, OPEN_ROW, ORDER, PENDING,
-    PRE_AT, QUEUE, RANK_ACT, RD, READS, REGION, ROW, RUN, SEEN, STEP, TAIL, WHOSE, WRITE, WRITES, WRITES_HIGH, FREE,
-    Array, Rules,
+    FAW, FAW_AT, FINISHED, FIRST, GAP, GLIDED, GLIDES, GROUP_READY, HEAD, HIT, HIT_AT, HITS, ID, LAST, LATENCY, LEFT,
+    LINE, LINES, LOGGED, MISS, MODE, NEXT_REFRESH, OF_RUN, OFFER, OPEN_ROW, ORDER, PENDING, PRE_AT, QUEUE, RANK_ACT,
+    RD, READS, REGION, ROW, RUN, SEEN, STEP, TAIL, WHOSE, WRITE, WRITES, WRITES_HIGH, FREE, Array, Rules,
 )
 from archsim.memory.dram.kernel_commands import occupy
 from archsim.memory.dram.kernel_requests import finish, place, rate, unqueue
@@ -26,6 +25,8 @@ from archsim.memory.dram.kernel_requests import finish, place, rate, unqueue
 
 WORTH = 4
 """Steps from which on it is worth looking whether there is nothing but hits."""
+LOOK_AGAIN = 8
+"""Steps one by one after which it is worth looking whether all that wait is of the run by now."""
 
 
 @njit(inline="always", counted=False)
@@ -68,15 +69,16 @@ def _only_hits(rules: Rules, now: Array, banks: Array, w: int, bank: int) -> tup
 
 
 @njit(inline="always", counted=False)
-def _hit(rules: Rules, now: Array, banks: Array, slots: Array, runs: Array, w: int, b: int, at: int, log: Array) -> int:
-    """Serve the first request of a bank in cycle `at` and take it out; return the cycle of its end."""
+def _hit(
+    rules: Rules, now: Array, banks: Array, slots: Array, runs: Array, w: int, b: int, at: int, log: Array
+) -> None:
+    """Serve the first request of a bank in cycle `at` and take it out."""
     slot, end = banks[HEAD + w, b], at
     if w == 0:
         end += rules.CL + rules.burst
-        latency = end - slots[ARRIVAL, 0, slot]
-        now[LATENCY] += latency
-        now[LATENCIES + min(latency, LONGEST)] += 1
+        now[LATENCY] += end - slots[ARRIVAL, 0, slot]
     now[HITS] += 1 - slots[SEEN, w, slot]
+    now[LAST] = max(now[LAST], end)
     now[COMMANDS + 5 * slots[WHOSE, w, slot] + RD + w] += 1
     finish(now, runs, slots[OF_RUN, w, slot], end)
     unqueue(now, banks, slots, w, slot, b)
@@ -84,7 +86,6 @@ def _hit(rules: Rules, now: Array, banks: Array, slots: Array, runs: Array, w: i
         log[now[LOGGED], 0], log[now[LOGGED], 1] = at, RD + w
         log[now[LOGGED], 2], log[now[LOGGED], 3] = b, banks[OPEN_ROW, b]
         now[LOGGED] += 1
-    return int(end)
 
 
 @njit(inline="always", counted=False)
@@ -107,30 +108,6 @@ def _take(now: Array, banks: Array, slots: Array, runs: Array, w: int, b: int, a
 
 
 @njit(inline="always", counted=False)
-def _leap(rules: Rules, now: Array, slots: Array, runs: Array, w: int, steps: int, pace: int, at: int) -> int:
-    """Serve and take `steps` lines, the last in cycle `at`, if all that wait came `pace` apart; return the last end."""
-    run, end = now[RUN], at
-    for slot in range(QUEUE):
-        slots[LINE, w, slot] += steps
-        slots[ID, w, slot] += steps
-        slots[ARRIVAL, w, slot] += steps * pace
-    if w == 0:
-        end += rules.CL + rules.burst
-        latency = QUEUE * pace + rules.CL + rules.burst
-        now[LATENCY] += steps * latency
-        now[LATENCIES + min(latency, LONGEST)] += steps
-    now[HITS] += steps
-    now[COMMANDS + 5 * runs[run, REGION] + RD + w] += steps
-    if runs[run, LEFT] > 0:
-        runs[run, LEFT] -= steps
-        runs[run, END] = max(runs[run, END], end)
-    now[ORDER] += steps
-    now[STEP] += steps
-    now[OFFER] = at + 1
-    return int(end)
-
-
-@njit(inline="always", counted=False)
 def _ready(banks: Array, w: int, b: int) -> int:
     """Return the cycle from which the hits of a bank may go; FAR if it has none."""
     if b < 0 or banks[HEAD + w, b] < 0:
@@ -139,13 +116,84 @@ def _ready(banks: Array, w: int, b: int) -> int:
 
 
 @njit(inline="always", counted=False)
-def _settle(rules: Rules, now: Array, banks: Array, slots: Array, w: int, b: int, at: int) -> None:
-    """Write down what follows from the last hit of a bank, in cycle `at`."""
-    if at > -FAR:
-        banks[HIT + w, b] = banks[HEAD + w, b]
-        occupy(rules, now, banks, b, w, at)
-        rate(rules, banks, slots, 0, b)
-        rate(rules, banks, slots, 1, b)
+def _next_hit(now: Array, banks: Array, slots: Array, w: int, bank: int, other: int) -> tuple[int, int]:
+    """Return cycle and bank of the next hit: the oldest of those that may go first."""
+    ready, other_ready = _ready(banks, w, bank), _ready(banks, w, other)
+    at = max(now[CLOCK], min(ready, other_ready))
+    if other_ready <= at and (ready > at or slots[ID, w, banks[HEAD + w, other]] < slots[ID, w, banks[HEAD + w, bank]]):
+        bank = other
+    return int(at), bank
+
+
+@njit(inline="always", counted=False)
+def _all_of_this_run(rules: Rules, now: Array, banks: Array, slots: Array, runs: Array, w: int) -> bool:
+    """Tell whether all that wait in the queue are hits, and of the run that is being taken."""
+    run, others = now[RUN], 0
+    waiting = run if runs[run, LEFT] > 0 else -1
+    for slot in range(QUEUE):
+        others += (slots[OF_RUN, w, slot] != waiting) | (slots[WHOSE, w, slot] != runs[run, REGION])
+    for b in range(rules.banks):
+        others += banks[MISS + w, b] >= 0
+    return others == 0
+
+
+@njit(inline="always", counted=False)
+def _leap_of(
+    rules: Rules, now: Array, banks: Array, slots: Array, runs: Array, w: int, bank: int, other: int, at: int, b: int
+) -> tuple[int, int, int]:
+    """Return spacing, steps (FAR: any number) and last cycle of `other` from a first hit of bank `b` in cycle `at` on.
+
+    Hits of one bank keep tCCD_L apart, and so do those of two banks of one group, in the order of their age. Hits of
+    two groups take turns, tCCD_S apart, until one has none left. Steps 0: neither of this. The last step is `bank`'s.
+    """
+    beside = max(rules.burst, rules.tCCD_S)
+    pace = max(beside, rules.tCCD_L)
+    if other < 0 or banks[HEAD + w, other] < 0:
+        return pace, FAR, -FAR
+    if rules.closed:  # a bank nobody waits for may be closed in between
+        return pace, 0, -FAR
+    if other >> rules.bank_bits == bank >> rules.bank_bits:
+        beside = pace
+    late = max(_ready(banks, w, bank), _ready(banks, w, other))
+    block = (runs[now[RUN], FIRST] + now[STEP]) >> rules.column_bits
+    youngest, theirs, older = slots[ID, w, banks[TAIL + w, other]], 0, 0
+    for slot in range(QUEUE):
+        theirs += slots[LINE, w, slot] >> rules.column_bits != block
+        older += slots[ID, w, slot] < youngest
+    if beside == pace:
+        return pace, FAR if late <= at else 0, at + older * pace
+    steps = 2 * theirs + (b != other) if late <= at + beside and pace <= 2 * beside else 0
+    return beside, steps, at + (steps - 2) * beside
+
+
+@njit(inline="always", counted=False)
+def _leap(
+    rules: Rules, now: Array, banks: Array, slots: Array, runs: Array, w: int, b: int, steps: int, spacing: int, at: int
+) -> None:
+    """Serve all that wait and more of the run, `steps` in all up to cycle `at`; as many lines of bank `b` come."""
+    run, waited, end = now[RUN], 0, at
+    first, line, order = at - (QUEUE - 1) * spacing, now[STEP] + steps - QUEUE, now[ORDER] + steps - QUEUE
+    line += runs[run, FIRST]
+    for slot in range(QUEUE):
+        now[HITS] -= slots[SEEN, w, slot]
+        waited += first + slot * spacing - slots[ARRIVAL, w, slot]
+        slots[LINE, w, slot], slots[ROW, w, slot] = line + slot, banks[OPEN_ROW, b]
+        slots[ID, w, slot], slots[SEEN, w, slot] = order + slot, 0
+        slots[ARRIVAL, w, slot] = first + slot * spacing
+        slots[AFTER, w, slot], slots[BEFORE, w, slot] = slot + 1, slot - 1
+    slots[AFTER, w, QUEUE - 1], banks[HEAD + w, b], banks[TAIL + w, b] = -1, 0, QUEUE - 1
+    if w == 0:
+        end += rules.CL + rules.burst
+        now[LATENCY] += waited + steps * (rules.CL + rules.burst)
+    if runs[run, LEFT] > 0:
+        runs[run, LEFT] -= steps
+        runs[run, END] = max(runs[run, END], end)
+    now[HITS] += steps
+    now[COMMANDS + 5 * runs[run, REGION] + RD + w] += steps
+    now[LAST] = max(now[LAST], end)
+    now[ORDER] += steps
+    now[STEP] += steps
+    now[OFFER] = now[CLOCK] = at + 1
 
 
 @njit(counted=False)
@@ -159,42 +207,41 @@ def glide(
     if last - first < WORTH:
         return False
     other, before = _only_hits(rules, now, banks, w, bank)
-    before = min(before, until)
-    pace, beside = max(rules.burst, rules.tCCD_L), max(rules.burst, rules.tCCD_S)
-    if other >> rules.bank_bits == bank >> rules.bank_bits:
-        beside = pace
-    bank_at, other_at, end, alike = -FAR, -FAR, 0, 0
+    before, look, started = min(before, until), first, now[CLOCK]
     while now[STEP] < last:
-        ready, other_ready = _ready(banks, w, bank), _ready(banks, w, other)
-        at = max(now[CLOCK], min(ready, other_ready))
+        at, b = _next_hit(now, banks, slots, w, bank, other)
         if at >= before:
             break
-        alike = alike + 1 if at == max(bank_at, other_at) + pace else 1
-        older = other_ready < FAR and slots[ID, w, banks[HEAD + w, other]] < slots[ID, w, banks[HEAD + w, bank]]
-        if other_ready <= at and (older or ready > at):
-            end = _hit(rules, now, banks, slots, runs, w, other, at, log)
-            banks[BUS_READY + w, other], other_at = at + pace, at
-            banks[BUS_READY + w, bank] = max(banks[BUS_READY + w, bank], at + beside)
-            if rules.closed and banks[HEAD + w, other] < 0:
-                last = now[STEP] + 1  # the bank may be closed now
-        else:
-            end = _hit(rules, now, banks, slots, runs, w, bank, at, log)
-            banks[BUS_READY + w, bank], bank_at = at + pace, at
-            if other_ready < FAR:
-                banks[BUS_READY + w, other] = max(banks[BUS_READY + w, other], at + beside)
+        if now[STEP] >= look and len(log) == 0:
+            look = now[STEP] + LOOK_AGAIN
+            if _all_of_this_run(rules, now, banks, slots, runs, w):
+                spacing, steps, other_at = _leap_of(rules, now, banks, slots, runs, w, bank, other, at, b)
+                room = min(last - now[STEP], (before - 2 - at) // spacing + 1)
+                if steps == FAR:
+                    steps = room
+                if QUEUE <= steps <= room:
+                    if other_at > -FAR:
+                        banks[HEAD + w, other], banks[TAIL + w, other] = -1, -1
+                        occupy(rules, now, banks, other, w, other_at)
+                    at, look = at + (steps - 1) * spacing, 0
+                    _leap(rules, now, banks, slots, runs, w, bank, steps, spacing, at)
+                    occupy(rules, now, banks, bank, w, at)
+                    continue
+        _hit(rules, now, banks, slots, runs, w, b, at, log)
+        occupy(rules, now, banks, b, w, at)
         now[CLOCK] = at + 1
         if at + 1 >= until or 0 < wanted <= now[FINISHED] or 0 < len(log) <= now[LOGGED]:
             break
         _take(now, banks, slots, runs, w, bank, at)
-        if alike >= QUEUE and other_ready == FAR and len(log) == 0:
-            steps = min(last - now[STEP], (before - 2 - at) // pace)
-            if steps > 0:
-                bank_at = at + steps * pace
-                end = _leap(rules, now, slots, runs, w, steps, pace, bank_at)
-                banks[BUS_READY + w, bank], now[CLOCK] = bank_at + pace, bank_at + 1
-    _settle(rules, now, banks, slots, w, bank, bank_at)
-    _settle(rules, now, banks, slots, w, other, other_at)
-    now[LAST] = max(now[LAST], end)
-    now[GLIDES] += end > 0
+        if rules.closed and banks[HEAD + w, b] < 0:
+            break  # nobody waits for its row: the bank may be closed now
+    if now[CLOCK] == started:
+        return False
+    for b in (bank, other):
+        if b >= 0:
+            banks[HIT + w, b] = banks[HEAD + w, b]
+            for v in range(2):
+                rate(rules, banks, slots, v, b)
+    now[GLIDES] += 1
     now[GLIDED] += now[STEP] - first
-    return end > 0
+    return True
