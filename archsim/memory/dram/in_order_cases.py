@@ -15,7 +15,6 @@ from archsim.memory.dram.config import LINE_BYTES, DramConfig
 from archsim.memory.dram.fields import ACT, PRE, PREA, RD, REF, WR, Array
 from archsim.memory.dram.in_order import COUNTERS, TAG_BITS
 from archsim.memory.dram.in_order_controller import InOrderController
-from archsim.memory.dram.rtl import ctl_parameters_of
 from archsim.rtl import RtlModel, Signals
 
 REQUESTS = 24
@@ -25,8 +24,8 @@ QUIET_CYCLES = 2
 INPUTS = ("rst", "req_valid", "req_bank", "req_row", "req_column", "req_write", "req_tag")
 IDLE: Signals = {**dict.fromkeys(INPUTS, 0), "data_ready": 1}
 NOBODY = np.zeros(0, np.int64)
-BEFORE_REFRESH_CYCLES = 200
-"""Every twentieth case starts within so many cycles before a refresh, to see one."""
+BEFORE_REFRESH_CYCLES = 120
+"""Every seventh case starts within so many cycles before a refresh, to see one."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def ctl_cases(config: DramConfig, seed: int, requests: int = REQUESTS) -> Iterat
         most_gap = int(rng.choice([0, 0, 3, 40]))
         offered = np.cumsum(rng.integers(0, most_gap + 1, n))
         ready = (*rng.integers(0, 2, 13).tolist(), 1) if number // len(TRAFFIC) % 3 == 2 else (1,)
-        if config.refresh and number % 20 == 19:
+        if config.refresh and number % 7 == 6:
             offered += config.tREFI_cycles - int(rng.integers(1, BEFORE_REFRESH_CYCLES))
         about = f"{kind}, {n} requests, gaps up to {most_gap}{', data wait' if len(ready) > 1 else ''}"
         yield ctl_case(config, about, lines, writes, offered, ready)
@@ -135,7 +134,8 @@ def _writes(rng: np.random.Generator, n: int) -> Array:
 
 def _line(config: DramConfig, row: Array, bank: Array, column: Array) -> Array:
     """Return lines; `bank` counts all banks, the bank group in its lowest bits."""
-    return (row * config.banks + bank) * config.row_lines + column
+    lines: Array = (row * config.banks + bank) * config.row_lines + column
+    return lines
 
 
 def _stream(config: DramConfig, rng: np.random.Generator, n: int) -> tuple[Array, Array]:

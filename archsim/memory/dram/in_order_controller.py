@@ -1,4 +1,4 @@
-"""The in-order controller from Python, as `controller.py` offers the first-ready one: traces in chunks, counters out."""
+"""The in-order controller from Python, as `controller.py` is the first-ready one: traces in chunks, counters out."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class InOrderController:
     ) -> None:
         """Offer requests, each from its cycle in `at` on; the rest as `advance_in_order` takes it."""
         self.state[0][kernel.TAKEN] = 0
-        given = (np.asarray(one, np.int64) for one in (lines, writes, at))
-        kernel.advance_in_order(self.rules, *self.state, *given, data_ready, until, drain, log)
+        lines, writes, at = (np.asarray(one, np.int64) for one in (lines, writes, at))
+        kernel.advance_in_order(self.rules, *self.state, lines, writes, at, data_ready, until, drain, log)
 
     @property
     def counters(self) -> Counters:

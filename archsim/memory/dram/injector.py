@@ -32,6 +32,8 @@ NONZERO = 0x9E3779B9
 POLYNOMIAL = 0x8D
 """x^32 + x^7 + x^3 + x^2 + 1 without its first term; irreducible over GF(2)."""
 MASK = (1 << 32) - 1
+CHUNK = 1 << 13
+"""Words hashed at once: what is in flight stays in the cache."""
 COUNTERS = ("cnt_words", "cnt_approx", "cnt_flips")
 
 
@@ -94,9 +96,11 @@ def hashes(key: int, position: Any, count: int = DW) -> list[Any]:
 
 def flip_masks(key: int, threshold: int, positions: Array) -> Array:
     """Return which bits flip, uint64 (n,), of the words at these positions, uint64 (n,)."""
-    masks = np.zeros(len(positions), np.uint64)
-    for i, value in enumerate(hashes(key, np.asarray(positions, np.uint64))):
-        masks |= (value < threshold).astype(np.uint64) << np.uint64(i)
+    positions, masks = np.asarray(positions, np.uint64), np.zeros(len(positions), np.uint64)
+    for first in range(0, len(positions), CHUNK):
+        part = slice(first, first + CHUNK)
+        for i, value in enumerate(hashes(key, positions[part])):
+            masks[part] |= (value < threshold).astype(np.uint64) << np.uint64(i)
     return masks
 
 

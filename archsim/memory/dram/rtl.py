@@ -9,6 +9,10 @@ from archsim.errors import MappingError
 from archsim.memory.dram.config import DramConfig
 from archsim.rtl import RtlBlock, RtlCase, RtlModel
 
+TIMINGS = (
+    "RCD", "RP", "RAS", "RC", "RTP", "WR", "WTR_S", "WTR_L", "CCD_S", "CCD_L", "RRD_S", "RRD_L", "FAW", "RFC"
+)  # fmt: skip
+
 
 def ctl_parameters_of(config: DramConfig, layer: Any = None) -> dict[str, int]:
     """Return the parameters of `dram_ctl`. Raises: MappingError for a Config the block does not have."""
@@ -19,22 +23,6 @@ def ctl_parameters_of(config: DramConfig, layer: Any = None) -> dict[str, int]:
     for name, value in {"row_policy": "open", "hit_cap": None}.items():
         if getattr(config, name) != value:
             raise MappingError(f"the block dram_ctl has {name} {value!r}, the configuration {getattr(config, name)!r}")
-    timings = (
-        "RCD",
-        "RP",
-        "RAS",
-        "RC",
-        "RTP",
-        "WR",
-        "WTR_S",
-        "WTR_L",
-        "CCD_S",
-        "CCD_L",
-        "RRD_S",
-        "RRD_L",
-        "FAW",
-        "RFC",
-    )
     return {
         "BANKS": config.banks,
         "GROUPS": config.bank_groups,
@@ -45,7 +33,7 @@ def ctl_parameters_of(config: DramConfig, layer: Any = None) -> dict[str, int]:
         "CL": config.CL_cycles,
         "CWL": config.CWL_cycles,
         "BURST": config.burst_cycles,
-        **{f"T_{name}": getattr(config, f"t{name}_cycles") for name in timings},
+        **{f"T_{name}": getattr(config, f"t{name}_cycles") for name in TIMINGS},
         "T_REFI": config.tREFI_cycles if config.refresh else 0,
     }
 
