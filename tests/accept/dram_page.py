@@ -89,6 +89,18 @@ def top1(run: Session, level: int, *regions: str) -> float:
     return accuracy.top1
 
 
+# profiles ------------------------------------------------------------------------------------------------------------
+def profile_rows() -> Rows:
+    """Levels of every profile: what is given up, the bit error rate, and what refreshes cost then."""
+    rows = []
+    for profile in PROFILES.values():
+        nominal = f"{profile.nominal_mV / 1000:g} V" if profile.nominal_mV else "-"
+        levels = "; ".join(f"{row.label} {row.ber:.3g}" for row in profile.levels)
+        factors = [f"{row.refresh_energy:.3g}" for row in profile.levels]
+        rows.append([f"`{profile.name}`", nominal, levels, ", ".join(factors) if set(factors) != {"1"} else "-"])
+    return rows
+
+
 # accuracy ------------------------------------------------------------------------------------------------------------
 def percent(share: float) -> str:
     return f"{100 * share:.1f}"
@@ -265,6 +277,7 @@ def _figures(totals: Any, layers: Sequence[LayerResult]) -> list[str]:
 
 
 TABLES: dict[str, Table] = {
+    "profiles": (("profile", "counts from", "level: BER", "refresh energy x"), profile_rows),
     "ber": (("BER", *(f"{network}, {region}" for network in STUDIES for region in REGIONS)), ber_rows),
     "supply": (
         (

@@ -93,6 +93,26 @@ def test_dramsim3_with_its_own_queues_is_near(row: dict[str, Any]) -> None:
     )
 
 
+PACED = [row for row in RESULTS if "dramsim3" in row and row["arrival_gap_cycles"]]
+
+
+@pytest.mark.parametrize("row", PACED, ids=label)
+def test_mean_latency_of_paced_requests_is_near_dramsim3(row: dict[str, Any]) -> None:
+    """Where nothing queues up; saturated latencies are those of the queues, which differ."""
+    bound = 0.07 if (row["config"], row["trace"]) == ("C", "stream") else 0.03
+    mean = counters(row).mean_read_latency_cycles
+    assert mean == pytest.approx(row["dramsim3"]["avg_read_latency_cycles"], rel=bound)
+
+
+@pytest.mark.parametrize("name", ["A", "C"])
+def test_a_longer_gap_shortens_nothing(name: str) -> None:
+    requests = [trace(name, "random", 2000)]
+    paced = [served(config(name), requests, gap).cycles for gap in (60, 61, 75, 120)]
+    saturated = [served(config(name), requests, gap).cycles for gap in (0, 1, 2, 4)]
+    assert paced == sorted(paced)
+    assert all(later >= 0.99 * saturated[0] for later in saturated)
+
+
 @pytest.mark.parametrize("row", [row for row in RESULTS if "dramsim3" in row], ids=label)
 def test_prices_on_dramsim3_s_own_counters(row: dict[str, Any]) -> None:
     told, price = row["dramsim3"], energies_pJ(config(row["config"]))

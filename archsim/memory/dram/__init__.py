@@ -17,6 +17,7 @@ from archsim.memory.dram.config import LINE_BYTES, DramConfig
 from archsim.memory.dram.energy import ACTIONS, REGIONS, dram_prices
 from archsim.memory.dram.presets import PRESETS
 from archsim.memory.dram.profiles import Level, Profile
+from archsim.memory.dram.rtl import BIT_ERROR_INJECTOR, DRAM_CTL
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -41,6 +42,7 @@ class Dram(Memory):
         for region in APPROXIMATE
     )
     actions = ACTIONS
+    rtl = (DRAM_CTL, BIT_ERROR_INJECTOR)
     addressed = True
     columns = (
         Column("row hits", "dram_row_hit_requests", "dram_row_requests", "share of requests whose row was open"),

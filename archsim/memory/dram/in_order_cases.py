@@ -129,7 +129,7 @@ Traffic = Callable[[DramConfig, np.random.Generator, int], tuple[Array, Array]]
 
 def _writes(rng: np.random.Generator, n: int) -> Array:
     """Return write flags: none, some, most, or all."""
-    return (rng.random(n) < rng.choice([0.0, 0.3, 0.7, 1.0])).astype(np.int64)
+    return np.asarray(rng.random(n) < rng.choice([0.0, 0.3, 0.7, 1.0]), np.int64)
 
 
 def _line(config: DramConfig, row: Array, bank: Array, column: Array) -> Array:

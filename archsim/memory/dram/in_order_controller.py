@@ -47,6 +47,15 @@ class InOrderController:
         lines, writes, at = (np.asarray(one, np.int64) for one in (lines, writes, at))
         kernel.advance_in_order(self.rules, *self.state, lines, writes, at, data_ready, until, drain, log)
 
+    def serve(self, lines: Array, writes: Array, at: Array, log: Array = NO_LOG, *, drain: bool) -> None:
+        """Take requests, none before its cycle: lines, writes, at int (n,); finish them only if no more come."""
+        self.advance(lines, writes, at, drain=int(drain), log=log)
+
+    @property
+    def latencies(self) -> Array:
+        """Reads by their latency in cycles, int64 (LONGEST + 1,); the last entry holds all that took longer, too."""
+        return self.state[0][kernel.SCALARS :]
+
     @property
     def counters(self) -> Counters:
         """What has been done so far."""

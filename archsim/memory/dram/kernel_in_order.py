@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from archsim.kernels._jit import njit
-from archsim.memory.dram.fields import ACT, FAR, NOTHING, PRE, PREA, RD, REF, WR, Array, Rules
+from archsim.memory.dram.fields import ACT, FAR, LONGEST, NOTHING, PRE, PREA, RD, REF, WR, Array, Rules
 
 CLOCK, PENDING, NEXT_REFRESH, COLUMN_TURN, ROW_TURN, RANK_ACT, FAW_AT, OPEN, ACTIVATING, WAITING, OPEN_SINCE = range(11)
 LAST, HITS, MISSES, CONFLICTS, LATENCY, ACTIVE_CYCLES, TAKEN, EARLIEST, LOGGED = range(11, 20)
 COMMANDS, FAW, SCALARS = 20, 26, 30
 """Indices of the scalars: the clock and the rank, counters; from COMMANDS on one counter of each command, from FAW on
-the cycles of the last four ACT."""
+the cycles of the last four ACT; behind them reads by their latency, LONGEST and above in the last."""
 OPEN_ROW, FRESH, SEEN, COLUMN_AT, PRE_AT, ACT_AT, COUNT, HEAD, BANK_FIELDS = range(9)
 READ_AT, WRITE_AT, GROUP_ACT, GROUP_FIELDS = range(4)
 ROW, IS_WRITE, ARRIVAL, REQUEST_FIELDS = range(4)
@@ -22,8 +22,8 @@ ALWAYS = np.ones(1, np.int64)
 
 def fresh_state(rules: Rules, depth: int, *, refresh: bool = True) -> State:
     """Return a controller at cycle 0, int64: scalars, banks (BANK_FIELDS, banks), groups, queues (banks, depth, 3)."""
-    now = np.zeros(SCALARS, np.int64)
-    now[NEXT_REFRESH], now[FAW:] = rules.tREFI if refresh else FAR, -FAR
+    now = np.zeros(SCALARS + LONGEST + 1, np.int64)
+    now[NEXT_REFRESH], now[FAW : FAW + 4] = rules.tREFI if refresh else FAR, -FAR
     banks = np.zeros((BANK_FIELDS, rules.banks), np.int64)
     banks[OPEN_ROW] = -1
     groups = np.zeros((GROUP_FIELDS, 1 << rules.group_bits), np.int64)
@@ -116,7 +116,10 @@ def _serve(rules: Rules, now: Array, banks: Array, groups: Array, queues: Array,
         groups[WRITE_AT - w, g] = max(groups[WRITE_AT - w, g], t + turned)
     banks[PRE_AT, b] = max(banks[PRE_AT, b], t + (write_end + rules.tWR if w == 1 else rules.tRTP))
     end = t if w == 1 else t + rules.CL + rules.burst
-    now[LATENCY] += 0 if w == 1 else end - queues[b, head, ARRIVAL]
+    if w == 0:
+        latency = end - queues[b, head, ARRIVAL]
+        now[LATENCY] += latency
+        now[SCALARS + min(latency, LONGEST)] += 1
     now[LAST] = max(now[LAST], end)
     now[HITS] += 1 - banks[SEEN, b]
     now[ACTIVATING] -= banks[FRESH, b]

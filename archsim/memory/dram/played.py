@@ -12,6 +12,7 @@ from archsim.memory.dram.config import LINE_BYTES, DramConfig
 from archsim.memory.dram.controller import Controller, Counters
 from archsim.memory.dram.energy import energies_pJ
 from archsim.memory.dram.fields import Array
+from archsim.memory.dram.in_order_controller import InOrderController
 from archsim.memory.dram.trace import Requests
 from archsim.units import PS_PER_NS, energy_pJ_to_power_mW
 
@@ -84,7 +85,7 @@ class Played:
 
 def play(config: DramConfig, pieces: Iterable[Requests]) -> Played:
     """Serve a trace from a channel at rest; memory in use does not grow with its length."""
-    controller = Controller(config)
+    controller = Controller(config) if config.policy == "fr_fcfs" else InOrderController(config)
     for piece, last in _with_last(pieces):
         controller.serve(piece.lines, piece.writes, piece.at, drain=last)
     return Played(config, controller.counters, controller.latencies)
