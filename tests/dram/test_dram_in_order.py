@@ -11,8 +11,8 @@ import pytest
 from archsim.memory.dram import kernel_in_order as kernel
 from archsim.memory.dram.controller import rules_of
 from archsim.memory.dram.fields import ACT, PRE, PREA, RD, REF, WR, Array
-from archsim.memory.dram.in_order import DramCtl
-from archsim.memory.dram.in_order_cases import CtlCase, ctl_cases
+from archsim.memory.dram.in_order import CtlCase, DramCtl
+from archsim.memory.dram.in_order_cases import ctl_cases
 from archsim.memory.dram.in_order_controller import InOrderController
 from archsim.memory.dram.rtl import ctl_parameters_of
 from tests.dram.tick import Command, spacings

@@ -24,11 +24,12 @@ Spacings are those of the first-ready controller, see `tests/dram/tick.py` for a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from archsim.memory.dram.fields import ACT, FAR, NOTHING, PRE, PREA, RD, REF, WR
-from archsim.rtl import Signals
+from archsim.rtl import RtlModel, Signals
 
 QUEUE_DEPTH = 4
 """Requests that the queue of a bank holds."""
@@ -37,6 +38,8 @@ COUNTERS = (
     "cnt_act", "cnt_pre", "cnt_prea", "cnt_rd", "cnt_wr", "cnt_ref", "cnt_hit", "cnt_miss", "cnt_conflict", "cnt_open"
 )  # fmt: skip
 COUNTED = {ACT: "cnt_act", PRE: "cnt_pre", PREA: "cnt_prea", RD: "cnt_rd", WR: "cnt_wr", REF: "cnt_ref"}
+INPUTS = ("rst", "req_valid", "req_bank", "req_row", "req_column", "req_write", "req_tag")
+IDLE: Signals = {**dict.fromkeys(INPUTS, 0), "data_ready": 1}
 FIRST_COMMAND = {ACT: "cnt_miss", PRE: "cnt_conflict", RD: "cnt_hit", WR: "cnt_hit"}
 
 
@@ -209,3 +212,29 @@ class DramCtl:
         bank.precharge_at = max(bank.precharge_at, self.now + close)
         if command == RD:
             self.reading.append((self.now + p["CL"] + p["BURST"], request.tag))
+
+
+@dataclass(frozen=True)
+class CtlCase:
+    """Requests as ports, each from its cycle on; `data_ready`, repeated: when the data bus may be used."""
+
+    about: str
+    requests: tuple[Signals, ...]
+    offered: tuple[int, ...]
+    data_ready: tuple[int, ...]
+    cycles: int
+    outcomes: tuple[Signals, ...]
+    totals: Signals
+
+    def play(self, model: RtlModel) -> Iterator[tuple[Signals, Signals]]:
+        """Reset, offer every request until it is taken, go on to the last cycle."""
+        resets = {**IDLE, "rst": 1}
+        yield resets, model.step(resets)
+        taken = 0
+        for cycle in range(self.cycles):
+            inputs = {**IDLE, "data_ready": self.data_ready[cycle % len(self.data_ready)]}
+            if offers := taken < len(self.requests) and cycle >= self.offered[taken]:
+                inputs |= self.requests[taken]
+            outputs = model.step(inputs)
+            yield inputs, outputs
+            taken += offers and outputs["req_ready"]

@@ -6,52 +6,23 @@ Every command, its cycle, and all counters are worked out by the compiled kernel
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from archsim.memory.dram import kernel_in_order as kernel
 from archsim.memory.dram.config import LINE_BYTES, DramConfig
 from archsim.memory.dram.fields import ACT, PRE, PREA, RD, REF, WR, Array
-from archsim.memory.dram.in_order import COUNTERS, TAG_BITS
+from archsim.memory.dram.in_order import COUNTERS, TAG_BITS, CtlCase
 from archsim.memory.dram.in_order_controller import InOrderController
-from archsim.rtl import RtlModel, Signals
+from archsim.rtl import Signals
 
 REQUESTS = 24
 """Requests of a random case, on average."""
 QUIET_CYCLES = 2
 """Cycles a case goes on after its last data."""
-INPUTS = ("rst", "req_valid", "req_bank", "req_row", "req_column", "req_write", "req_tag")
-IDLE: Signals = {**dict.fromkeys(INPUTS, 0), "data_ready": 1}
 NOBODY = np.zeros(0, np.int64)
 BEFORE_REFRESH_CYCLES = 120
 """Every seventh case starts within so many cycles before a refresh, to see one."""
-
-
-@dataclass(frozen=True)
-class CtlCase:
-    """Requests as ports, each from its cycle on; `data_ready`, repeated: when the data bus may be used."""
-
-    about: str
-    requests: tuple[Signals, ...]
-    offered: tuple[int, ...]
-    data_ready: tuple[int, ...]
-    cycles: int
-    outcomes: tuple[Signals, ...]
-    totals: Signals
-
-    def play(self, model: RtlModel) -> Iterator[tuple[Signals, Signals]]:
-        """Reset, offer every request until it is taken, go on to the last cycle."""
-        resets = {**IDLE, "rst": 1}
-        yield resets, model.step(resets)
-        taken = 0
-        for cycle in range(self.cycles):
-            inputs = {**IDLE, "data_ready": self.data_ready[cycle % len(self.data_ready)]}
-            if offers := taken < len(self.requests) and cycle >= self.offered[taken]:
-                inputs |= self.requests[taken]
-            outputs = model.step(inputs)
-            yield inputs, outputs
-            taken += offers and outputs["req_ready"]
 
 
 def ctl_cases(config: DramConfig, seed: int, requests: int = REQUESTS) -> Iterator[CtlCase]:
@@ -129,7 +100,8 @@ Traffic = Callable[[DramConfig, np.random.Generator, int], tuple[Array, Array]]
 
 def _writes(rng: np.random.Generator, n: int) -> Array:
     """Return write flags: none, some, most, or all."""
-    return np.asarray(rng.random(n) < rng.choice([0.0, 0.3, 0.7, 1.0]), np.int64)
+    writes: Array = (rng.random(n) < rng.choice([0.0, 0.3, 0.7, 1.0])).astype(np.int64)
+    return writes
 
 
 def _line(config: DramConfig, row: Array, bank: Array, column: Array) -> Array:
