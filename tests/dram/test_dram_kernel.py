@@ -36,11 +36,11 @@ SEEDS = range(24)
 Request = tuple[int, bool, int]
 
 
-def rules(seed: int) -> Rules:
+def rules(seed: int, **changes: str) -> Rules:
     """Either configuration, often refreshed, with and without policies that are not the default."""
     choose = random.Random(seed)
     policy = choose.choice([{}, {}, {"hit_cap": 1}, {"hit_cap": 4}, {"row_policy": "closed"}])
-    return rules_of(config("AC"[seed % 2], tREFI_cycles=choose.choice([700, 1500, 6240]), **policy))
+    return rules_of(config("AC"[seed % 2], tREFI_cycles=choose.choice([700, 1500, 6240]), **policy, **changes))
 
 
 def requests(seed: int) -> list[Request]:
@@ -87,6 +87,17 @@ def test_every_command_is_that_of_a_controller_that_ticks(seed: int) -> None:
     assert all(command in (1, 2, 5) for _, command, *_ in told.log[len(log) :])  # what tidies up behind the last data
     counted = [int(state.now[i]) for i in (HITS, MISSES, CONFLICTS, FORWARDED, MERGED, LATENCY, LAST)]
     assert counted == [told.hits, told.misses, told.conflicts, told.forwarded, told.merged, told.latency, told.last]
+
+
+@pytest.mark.parametrize("mapping", ["row-column-bank-group", "bank-group-row-column", "group-column-row-bank"])
+@pytest.mark.parametrize("seed", range(2, 8))
+def test_every_mapping_is_that_of_a_controller_that_ticks(seed: int, mapping: str) -> None:
+    given, log = rules(seed, mapping=mapping), np.zeros((2000, 4), np.int64)
+    state, runs = fresh_state(given), as_runs(requests(seed))
+    told = Ticking(given).run(requests(seed))
+    advance(given, *state, runs, FAR, 0, 1, log)
+    assert [tuple(row) for row in log[: state.now[LOGGED]].tolist()] == told.log[: state.now[LOGGED]]
+    assert told.log != Ticking(rules(seed)).run(requests(seed)).log
 
 
 def test_the_traces_reach_every_rule() -> None:

@@ -66,10 +66,9 @@ class Ticking:
             return True
         if len(self.queues[write]) == QUEUE:
             return False
-        rules, block = self.rules, line >> self.rules.column_bits
-        groups = 1 << rules.group_bits
-        group, rest = block % groups, block // groups
-        bank, row = rest % (rules.banks // groups), rest // (rules.banks // groups)
+        rules, groups = self.rules, 1 << self.rules.group_bits
+        group, bank = line // 2**rules.group_shift % groups, line // 2**rules.bank_shift % (rules.banks // groups)
+        row = line // 2**rules.row_shift % 2**rules.row_bits
         self.queues[write].append(Request(line, write, group * (rules.banks // groups) + bank, row, cycle, order))
         return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from archsim.errors import StudyError, did_you_mean
 from archsim.memory.base import MemoryConfig
@@ -20,8 +20,15 @@ Cycles = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 Current = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+MAPPED = ("row", "bank", "group", "column")
+"""Fields of an address within a channel."""
+
+
 class DramConfig(MemoryConfig):
-    """One channel of one rank. Timings are JEDEC's symbols in cycles, `_S` to another bank group, `_L` to the same."""
+    """Channels of one rank each, all alike.
+
+    Timings are JEDEC's symbols in cycles, `_S` to another bank group, `_L` to the same.
+    """
 
     devices: Count = Field(description="chips of the rank")
     device_width_bits: Literal[4, 8, 16]
@@ -29,6 +36,12 @@ class DramConfig(MemoryConfig):
     bank_groups: Power
     rows: Power
     columns: Power = Field(description="of a device; a burst takes eight")
+    channels: Power = Field(default=1, description="independent controllers, each with a bus of 64 bits")
+    mapping: str = Field(
+        default="row-bank-group-column",
+        description="fields of a line's address from the most to the least significant; channel, if not named, is the"
+        " one above column",
+    )
     tCK_ps: Count
     CL_cycles: Cycles
     CWL_cycles: Cycles
@@ -80,10 +93,22 @@ class DramConfig(MemoryConfig):
     timing_source: str = "given in the study"
     current_source: str = "given in the study"
 
+    @field_validator("mapping")
+    @classmethod
+    def _known_fields(cls, mapping: str) -> str:
+        """Refuse a mapping that leaves a field out, names one twice, or names one there is not."""
+        named = mapping.split("-")
+        if sorted(named) not in (sorted(MAPPED), sorted((*MAPPED, "channel"))):
+            raise ValueError(
+                f"mapping must name {', '.join(MAPPED)}, and channel if you like, once each and joined by '-', from the"
+                f" most to the least significant (row-bank-group-column), got {mapping!r}"
+            )
+        return mapping
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         """Refuse sizes that are no powers of two, and channels that are not 64 bits wide."""
-        for name in ("banks", "bank_groups", "rows", "columns"):
+        for name in ("banks", "bank_groups", "rows", "columns", "channels"):
             value = getattr(self, name)
             if value & (value - 1):
                 raise ValueError(f"{name} must be a power of two, got {value}")
@@ -118,8 +143,29 @@ class DramConfig(MemoryConfig):
 
     @property
     def capacity_bytes(self) -> int:
-        """Bytes of the channel."""
-        return self.banks * self.rows * self.row_bytes
+        """Bytes of all channels."""
+        return self.channels * self.banks * self.rows * self.row_bytes
+
+    @property
+    def peak_bandwidth_GBps(self) -> float:
+        """What the data buses of all channels carry at most."""
+        return self.channels * LINE_BYTES / (self.burst_cycles * self.tCK_ps / 1000)
+
+    @property
+    def address_bits(self) -> dict[str, tuple[int, int]]:
+        """Field of a line's address (channel, row, bank, group, column) -> its lowest bit, and how many it has."""
+        named = self.mapping.split("-")
+        if "channel" not in named:
+            named.insert(named.index("column"), "channel")
+        sizes = {
+            "channel": self.channels, "row": self.rows, "bank": self.banks // self.bank_groups,
+            "group": self.bank_groups, "column": self.row_lines,
+        }  # fmt: skip
+        found, shift = {}, 0
+        for name in reversed(named):
+            found[name] = shift, sizes[name].bit_length() - 1
+            shift += found[name][1]
+        return found
 
     def profile_in_force(self) -> Profile | None:
         """Return the profile by name or of the given rows. Raises: StudyError with the nearest and the known names."""

@@ -18,21 +18,20 @@ NO_LOG = np.zeros((0, 4), np.int64)
 
 
 def rules_of(config: DramConfig) -> Rules:
-    """Return organisation and spacings as the kernel takes them: integers, resolved once."""
+    """Return organisation and spacings of a channel as the kernel takes them: integers, resolved once."""
+    (channel, taken), fields_of = config.address_bits["channel"], config.address_bits
+    bits = {name: n for name, (_, n) in fields_of.items()}
+    shifts = {name: shift - (taken if shift > channel else 0) for name, (shift, _) in fields_of.items()}
     return Rules(
         CL=config.CL_cycles, CWL=config.CWL_cycles, burst=config.burst_cycles, tRCD=config.tRCD_cycles,
         tRP=config.tRP_cycles, tRAS=config.tRAS_cycles, tRC=config.tRC_cycles, tRTP=config.tRTP_cycles,
         tWR=config.tWR_cycles, tWTR_S=config.tWTR_S_cycles, tWTR_L=config.tWTR_L_cycles,
         tCCD_S=config.tCCD_S_cycles, tCCD_L=config.tCCD_L_cycles, tRRD_S=config.tRRD_S_cycles,
         tRRD_L=config.tRRD_L_cycles, tFAW=config.tFAW_cycles, tRFC=config.tRFC_cycles, tREFI=config.tREFI_cycles,
-        banks=config.banks, group_bits=_bits(config.bank_groups), bank_bits=_bits(config.banks // config.bank_groups),
-        column_bits=_bits(config.row_lines), hit_cap=config.hit_cap or fields.FAR,
-        closed=int(config.row_policy == "closed"),
+        banks=config.banks, group_bits=bits["group"], bank_bits=bits["bank"], column_bits=bits["column"],
+        row_bits=bits["row"], group_shift=shifts["group"], bank_shift=shifts["bank"], column_shift=shifts["column"],
+        row_shift=shifts["row"], hit_cap=config.hit_cap or fields.FAR, closed=int(config.row_policy == "closed"),
     )  # fmt: skip
-
-
-def _bits(power_of_two: int) -> int:
-    return power_of_two.bit_length() - 1
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class Counters:
     refreshes: int
     closed_active_cycles: int
     open_since: int | None
+    channels: int = 1
 
     def active_cycles_until(self, cycle: int) -> int:
         """Return cycles up to `cycle` in which a row is open."""
@@ -69,8 +69,8 @@ class Counters:
 
     @property
     def idle_cycles(self) -> int:
-        """Cycles in which no row is open."""
-        return self.cycles - self.active_cycles
+        """Cycles in which no row is open, of every channel."""
+        return self.channels * self.cycles - self.active_cycles
 
     @property
     def mean_read_latency_cycles(self) -> float:
@@ -79,7 +79,7 @@ class Counters:
 
 
 class Controller:
-    """One channel, from cycle 0 on: all banks closed, all queues empty."""
+    """One channel of a memory, from cycle 0 on: all banks closed, all queues empty. Lines are those of the channel."""
 
     def __init__(self, config: DramConfig) -> None:
         self.rules = rules_of(config)
@@ -92,12 +92,20 @@ class Controller:
 
         log int64 (m, 4) takes cycle, command, bank, row of every command; it must be long enough.
         """
+        self.offer_at(lines, writes, first + gap * np.arange(len(lines)), log, chunk)
+
+    def offer_at(self, lines: Array, writes: Array, at: Array, log: Array = NO_LOG, chunk: int = CHUNK) -> None:
+        """Serve requests in order, each not before its own cycle: lines, writes, at int (n,), at never falling."""
         for start in range(0, len(lines), chunk):
             part = slice(start, start + chunk)
-            at = first + gap * np.arange(start, start + len(lines[part]))
-            self.serve(lines[part], writes[part], at, log, drain=start + chunk >= len(lines))
+            self.take(lines[part], writes[part], at[part], log, drain=start + chunk >= len(lines))
 
-    def serve(self, lines: Array, writes: Array, at: Array, log: Array = NO_LOG, *, drain: bool) -> None:
+    def serve(self, runs: Array, log: Array = NO_LOG) -> None:
+        """Serve runs, int64 (n, RUN_FIELDS), to their end; what is known of their ends is written into them."""
+        self.state.now[fields.RUN] = 0
+        advance(self.rules, *self.state, runs, fields.FAR, 0, 1, log)
+
+    def take(self, lines: Array, writes: Array, at: Array, log: Array = NO_LOG, *, drain: bool) -> None:
         """Take requests, none before its cycle: lines, writes, at int (n,); finish them only if no more come."""
         runs = np.zeros((len(lines), fields.RUN_FIELDS), np.int64)
         runs[:, fields.FIRST], runs[:, fields.LINES], runs[:, fields.WRITE], runs[:, fields.AT] = lines, 1, writes, at
@@ -131,7 +139,9 @@ def commands_of(state: State) -> Array:
 
 
 def served(config: DramConfig, requests: Iterable[tuple[Array, Array]], gap: int = 0) -> Counters:
-    """Serve a trace given in pieces of (lines, writes) and return what the channel did."""
+    """Serve a trace given in pieces of (lines, writes) and return what the one channel of the memory did."""
+    if config.channels > 1:
+        raise ValueError(f"one controller is one channel, the memory has {config.channels}: use Channels")
     controller, first = Controller(config), 0
     for lines, writes in requests:
         controller.offer(lines, writes, first, gap)

@@ -37,7 +37,10 @@ ACTIVE_ORDER, ACTIVE_WRITE, ACTIVE_ARRIVAL, ACTIVE_RUN, ACTIVE_REGION, BANK_FIEL
 
 
 class Rules(NamedTuple):
-    """Spacings in cycles of the bus clock, and the organisation; all integers. Names as in JEDEC's standards."""
+    """Spacings in cycles of the bus clock, and the organisation; all integers. Names as in JEDEC's standards.
+
+    A field of a line's address has `bits` from `shift` on; the channel's are not part of the address any more.
+    """
 
     CL: int
     CWL: int
@@ -61,6 +64,11 @@ class Rules(NamedTuple):
     group_bits: int
     bank_bits: int
     column_bits: int
+    row_bits: int
+    group_shift: int
+    bank_shift: int
+    column_shift: int
+    row_shift: int
     hit_cap: int
     closed: int
 

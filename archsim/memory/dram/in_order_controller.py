@@ -47,7 +47,7 @@ class InOrderController:
         lines, writes, at = (np.asarray(one, np.int64) for one in (lines, writes, at))
         kernel.advance_in_order(self.rules, *self.state, lines, writes, at, data_ready, until, drain, log)
 
-    def serve(self, lines: Array, writes: Array, at: Array, log: Array = NO_LOG, *, drain: bool) -> None:
+    def take(self, lines: Array, writes: Array, at: Array, log: Array = NO_LOG, *, drain: bool) -> None:
         """Take requests, none before its cycle: lines, writes, at int (n,); finish them only if no more come."""
         self.advance(lines, writes, at, drain=int(drain), log=log)
 

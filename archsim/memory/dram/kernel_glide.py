@@ -40,7 +40,7 @@ def _lines_ahead(rules: Rules, now: Array, banks: Array, slots: Array, runs: Arr
     steady = now[PENDING] == 0 and now[MODE] == w and (w == 1 or now[WRITES] < WRITES_HIGH)
     full = now[READS + w] == QUEUE and runs[run, GAP] == 0 and runs[run, AT] < now[CLOCK]
     hits = banks[OPEN_ROW, bank] == row and banks[HIT_AT + w, bank] < FAR and banks[MISS + w, bank] < 0
-    if not (steady and full and hits):
+    if not (steady and full and hits) or rules.column_shift > 0:
         return 0
     row_lines = 1 << rules.column_bits
     ahead = min(runs[run, LINES] - now[STEP] - 1, row_lines - (line & (row_lines - 1)))

@@ -18,10 +18,10 @@ from archsim.memory.dram.fields import (
 
 @njit(inline="always", counted=False)
 def place(rules: Rules, line: int) -> tuple[int, int]:
-    """Return bank and row of a line: column, bank group, bank, row from the least significant bit."""
-    block = line >> rules.column_bits
-    group, bank = block & ((1 << rules.group_bits) - 1), (block >> rules.group_bits) & ((1 << rules.bank_bits) - 1)
-    return (group << rules.bank_bits) | bank, block >> (rules.group_bits + rules.bank_bits)
+    """Return bank and row of a line; banks of one group follow one another."""
+    group = (line >> rules.group_shift) & ((1 << rules.group_bits) - 1)
+    bank = (line >> rules.bank_shift) & ((1 << rules.bank_bits) - 1)
+    return (group << rules.bank_bits) | bank, (line >> rules.row_shift) & ((1 << rules.row_bits) - 1)
 
 
 @njit(inline="always", counted=False)
