@@ -18,7 +18,7 @@ column, write). Cycles count from the end of the reset, the first is 0. In cycle
       from the one behind the last bank that had a PRE or ACT.
 4. Data of a read end at t + CL + burst; a write is done at t, and both leave their queue at t.
 
-Spacings are those of the first-ready controller, see `tests/dram/tick.py` for a table of them.
+Spacings are those of the first-ready controller; `tests/dram/tick.py` has them as a table.
 """
 
 from __future__ import annotations
