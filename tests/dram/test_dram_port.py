@@ -13,15 +13,14 @@ import simpy
 
 from archsim.memory.base import Direction, Region
 from archsim.memory.dram import Dram
+from archsim.memory.dram.channels import Channels
 from archsim.memory.dram.config import LINE_BYTES, DramConfig
-from archsim.memory.dram.controller import NO_LOG, Controller
 from archsim.memory.dram.energy import ACTIONS, REGIONS
-from archsim.memory.dram.fields import AT, END, FAR, FIRST, LEFT, LINES, RUN_FIELDS, WRITE, Array
-from archsim.memory.dram.kernel import advance
+from archsim.memory.dram.fields import AT, END, FIRST, LEFT, LINES, RUN_FIELDS, WRITE, Array
 from archsim.memory.dram.port import DramPort
 from tests.dram.traces import config
 
-SEEDS = range(12)
+SEEDS = range(24)
 CLOCKS_MHZ = (200.0, 333.3, 1600.0)
 BASES: dict[Region, int] = {"weights": 0, "ifmap": 3 << 20, "ofmap": 5 << 20, "other": 9 << 20}
 
@@ -42,7 +41,9 @@ class Played:
     """Processes ask for tiles, some one after the other, some many at once, with pauses; ragged ends and strides."""
 
     def __init__(self, seed: int, processes: int = 3) -> None:
-        self.settings = config("AC"[seed % 2], tREFI_cycles=(1500, 6240)[seed % 4 // 2])
+        self.settings = config(
+            "AC"[seed % 2], tREFI_cycles=(1500, 6240)[seed % 4 // 2], channels=(1, 1, 2, 4)[seed // 2 % 4]
+        )
         self.clock_MHz = CLOCKS_MHZ[seed % 3]
         self.env = simpy.Environment()
         self.port: DramPort = Dram(self.settings).port(self.env, self.clock_MHz, BASES)
@@ -93,9 +94,9 @@ def test_accesses_of_several_processes_are_one_trace(seed: int) -> None:
     """Cycles, what requests found, latencies and the end of every access; run compression and slices change nothing."""
     played = Played(seed)
     runs, owner = as_trace(played)
-    controller = Controller(played.settings)
-    advance(controller.rules, *controller.state, runs, FAR, 0, 1, NO_LOG)
-    told, ours = controller.counters, played.port.metrics()
+    channels = Channels(played.settings)
+    channels.serve(runs)
+    told, ours = channels.counters, played.port.metrics()
     assert ours["dram_row_hit_requests"] == told.hits and ours["dram_row_miss_requests"] == told.misses
     assert ours["dram_row_conflict_requests"] == told.conflicts and ours["dram_read_requests"] == told.reads
     assert ours["dram_read_latency_ns"] == told.read_latency_cycles * played.settings.tCK_ps / 1000

@@ -13,7 +13,7 @@ from archsim.counts import Column, Counts
 from archsim.energy import PriceTable
 from archsim.errors import StudyError
 from archsim.memory.base import NOWHERE, Addresses, Memory, Progress, Region, RequestLog
-from archsim.memory.dram.config import LINE_BYTES, DramConfig
+from archsim.memory.dram.config import DramConfig
 from archsim.memory.dram.energy import ACTIONS, REGIONS, dram_prices
 from archsim.memory.dram.presets import PRESETS
 from archsim.memory.dram.profiles import Level, Profile
@@ -31,7 +31,7 @@ MOST_LEVELS = 33
 
 
 class Dram(Memory):
-    """A channel of one rank behind its controller."""
+    """Channels of one rank each behind their controllers."""
 
     kind = "dram"
     about = "command-level timing, energy of every command, errors of a lower supply or longer refresh"
@@ -99,8 +99,8 @@ class Dram(Memory):
 
     @property
     def bandwidth_bytes_per_us(self) -> float:
-        """Peak of the data bus."""
-        return LINE_BYTES * 1e6 / (self.config.burst_cycles * self.config.tCK_ps)
+        """Peak of the data buses."""
+        return 1000 * self.config.peak_bandwidth_GB_per_s
 
     def port(self, env: simpy.Environment, clock_MHz: float, addresses: Addresses = NOWHERE) -> DramPort:
         """Return the port of a fresh channel: all banks closed, refresh counter 0. Raises: StudyError."""

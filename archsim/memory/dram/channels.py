@@ -72,12 +72,23 @@ class Channels:
 
     def offer(self, lines: Array, writes: Array, first: int = 0, gap: int = 0, chunk: int = CHUNK) -> None:
         """Serve requests, int (n,), request k not before cycle first + gap*k, each channel its own in order."""
+        at = first + gap * np.arange(len(lines))
+        for start in range(0, len(lines), chunk):
+            part = slice(start, start + chunk)
+            self.take(lines[part], writes[part], at[part], drain=start + chunk >= len(lines))
+
+    def take(self, lines: Array, writes: Array, at: Array, *, drain: bool) -> None:
+        """Take requests, int (n,), none before its cycle; finish them only if no more come."""
         channel = (lines >> self.shift) & ((1 << self.bits) - 1)
         local = lines >> (self.shift + self.bits) << self.shift | lines & ((1 << self.shift) - 1)
-        at = first + gap * np.arange(len(lines))
         for number, controller in enumerate(self.controllers):
             mine = channel == number
-            controller.offer_at(local[mine], writes[mine], at[mine], chunk=chunk)
+            controller.take(local[mine], writes[mine], at[mine], drain=drain)
+
+    @property
+    def latencies(self) -> Array:
+        """Reads of all channels by their latency in cycles, int64 (LONGEST + 1,)."""
+        return np.asarray(np.sum([one.latencies for one in self.controllers], axis=0))
 
     @property
     def counters(self) -> Counters:

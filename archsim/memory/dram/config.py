@@ -118,6 +118,8 @@ class DramConfig(MemoryConfig):
             raise ValueError(f"devices x device_width_bits must be 64, got {self.devices} x {self.device_width_bits}")
         if self.tREFI_cycles <= self.tRFC_cycles:
             raise ValueError(f"tREFI_cycles must be above tRFC_cycles ({self.tRFC_cycles}), got {self.tREFI_cycles}")
+        if self.policy == "in_order" and self.channels > 1:
+            raise ValueError(f"policy in_order has one channel, got channels {self.channels}")
         try:
             profile = self.profile_in_force()
             for level in profile.levels if profile else ():
@@ -147,7 +149,7 @@ class DramConfig(MemoryConfig):
         return self.channels * self.banks * self.rows * self.row_bytes
 
     @property
-    def peak_bandwidth_GBps(self) -> float:
+    def peak_bandwidth_GB_per_s(self) -> float:
         """What the data buses of all channels carry at most."""
         return self.channels * LINE_BYTES / (self.burst_cycles * self.tCK_ps / 1000)
 

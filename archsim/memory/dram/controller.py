@@ -120,7 +120,7 @@ class Controller:
     @property
     def counters(self) -> Counters:
         """What has been done so far."""
-        now = [int(one) for one in self.state.now]
+        now = self.state.now[: fields.SCALARS].tolist()
         activates, precharges, _, reads, writes = commands_of(self.state).tolist()
         return Counters(
             cycles=now[fields.LAST], hits=now[fields.HITS], misses=now[fields.MISSES],

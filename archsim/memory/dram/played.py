@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from archsim.memory.dram.channels import Channels
 from archsim.memory.dram.config import LINE_BYTES, DramConfig
-from archsim.memory.dram.controller import Controller, Counters
+from archsim.memory.dram.controller import Counters
 from archsim.memory.dram.energy import energies_pJ
 from archsim.memory.dram.fields import Array
 from archsim.memory.dram.in_order_controller import InOrderController
@@ -69,7 +70,7 @@ class Played:
             "active_cycles": done.active_cycles,
             "idle_cycles": done.idle_cycles,
             "bandwidth_GB_per_s": moved * LINE_BYTES / us / 1000 if us else 0.0,
-            "peak_bandwidth_GB_per_s": LINE_BYTES * PS_PER_NS / (self.config.burst_cycles * self.config.tCK_ps),
+            "peak_bandwidth_GB_per_s": self.config.peak_bandwidth_GB_per_s,
             "read_latency_cycles": {
                 "mean": done.mean_read_latency_cycles,
                 "least": int(read[0]) if len(read) else 0,
@@ -85,9 +86,9 @@ class Played:
 
 def play(config: DramConfig, pieces: Iterable[Requests]) -> Played:
     """Serve a trace from a channel at rest; memory in use does not grow with its length."""
-    controller = Controller(config) if config.policy == "fr_fcfs" else InOrderController(config)
+    controller = Channels(config) if config.policy == "fr_fcfs" else InOrderController(config)
     for piece, last in _with_last(pieces):
-        controller.serve(piece.lines, piece.writes, piece.at, drain=last)
+        controller.take(piece.lines, piece.writes, piece.at, drain=last)
     return Played(config, controller.counters, controller.latencies)
 
 
