@@ -7,10 +7,9 @@ is replayed, not run again; so fixtures stay cheap and the work is done in the t
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from typing import Any
 import pytest
 
 from tests.accept import report
-
-SOURCES = ("archsim", "benchmarks", "configs", "tests", "workloads", "Makefile", "pyproject.toml")
+from tests.accept.report import source_key
 
 
 @dataclass(frozen=True)
@@ -57,16 +55,6 @@ class Store:
         """Return the line if it came to an end with these very sources."""
         line = self.read(line_id)
         return line if line is not None and line.key == key and line.ok is not None else None
-
-
-def source_key(root: Path, sources: Sequence[str] = SOURCES) -> str:
-    """Return a hash over what a figure depends on: package, studies, networks, tests and how they are run."""
-    digest = hashlib.sha256()
-    for top in (root / name for name in sources):
-        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            if path.is_file() and path.suffix not in (".pyc", ".md"):
-                digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
 
 
 def _today() -> str:

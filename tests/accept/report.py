@@ -6,19 +6,36 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SOURCES = ("archsim", "benchmarks", "configs", "rtl", "tests", "workloads", "Makefile", "pyproject.toml")
 HEADER = """\
 # Acceptance
 
 Written by `make accept`: every line at full size, on the sources as they are. A line whose figure misses its bound is
-shown as **failing**, one that could not be run as **not run**; nothing is left out.
+shown as **failing**, one that could not be run as **not run**, one that was met before the sources last changed as ok
+with that remark; nothing is left out.
 
 """
+
+
+EARLIER = "ok, earlier sources"
+STATES = ("ok", EARLIER, "**failing**", "not run")
+
+
+def source_key(root: Path, sources: Sequence[str] = SOURCES) -> str:
+    """Return a hash over what a figure depends on: package, studies, networks, tests and how they are run."""
+    digest = hashlib.sha256()
+    for top in (root / name for name in sources):
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and path.suffix not in (".pyc", ".md"):
+                digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -52,8 +69,9 @@ def _lines(root: Path, path: Path) -> Iterator[Declared]:
 def render(root: Path) -> str:
     """Return the page."""
     rows = [(line, _stored(root, line.id)) for line in declared(root)]
-    states = [_state(stored) for _, stored in rows]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in ("ok", "**failing**", "not run"))
+    key = source_key(root)
+    states = [_state(stored, key) for _, stored in rows]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state != EARLIER or EARLIER in states)
     table = ["| line | what | bound | figure | state | date | command |", "|---|---|---|---|---|---|---|"]
     for (line, stored), state in zip(rows, states):
         cells = (line.id, line.text, line.bound, stored.get("figure", ""), state, stored.get("date", ""))
@@ -68,8 +86,10 @@ def _stored(root: Path, line_id: str) -> dict[str, Any]:
     return stored
 
 
-def _state(stored: dict[str, Any]) -> str:
-    """Return ok, failing or not run."""
+def _state(stored: dict[str, Any], key: str) -> str:
+    """Return ok, failing or not run; what was met on other sources says so."""
+    if stored.get("ok") and stored["key"] != key:
+        return EARLIER
     return {True: "ok", False: "**failing**", None: "not run"}[stored.get("ok")]
 
 

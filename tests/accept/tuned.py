@@ -10,7 +10,7 @@ from typing import Any
 from archsim.report.folder import write_folder
 from archsim.tuner.spec import load_tune
 from archsim.tuner.tuning import tune
-from tests.accept.harness import source_key
+from tests.accept.report import source_key
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("accelerators", "approx", "energy", "kernels", "memory", "sim", "tuner", "workload")

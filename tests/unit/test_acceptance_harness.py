@@ -98,6 +98,15 @@ def test_changed_sources_run_everything_again(project: Path) -> None:
     assert run(project)[1] == ["x3", "x4"]
 
 
+def test_what_was_met_on_other_sources_says_so(project: Path) -> None:
+    run(project)
+    (project / "archsim" / "model.py").write_text("a = 2")
+    _, ran, table = run(project, "-k", "x2")
+    assert ran == ["x2"] and (table["X1"][4], table["X2"][4]) == ("ok, earlier sources", "**failing**")
+    page = (project / "docs" / "acceptance.md").read_text()
+    assert "4 lines: 0 ok, 1 ok, earlier sources, 1 **failing**, 2 not run." in page
+
+
 def test_changed_test_runs_again(project: Path) -> None:
     run(project)
     (project / "tests" / "accept" / "test_lines.py").write_text(LINES.replace("7 <= 5", "5 <= 5"))
