@@ -29,7 +29,8 @@ pytestmark = pytest.mark.cosim
 
 CASES = 36
 """Six of every kind of traffic, some 24 requests each."""
-MUTANT_CASES = 12
+MUTANT_CASES = 15
+"""The last three with data that wait."""
 
 
 def often_refreshed(name: str) -> DramConfig:
