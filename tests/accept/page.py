@@ -28,13 +28,13 @@ class Page:
         """Return what the page shows."""
         found = _place(name).search(self.path.read_text(encoding="utf-8"))
         assert found is not None, f"{self.path.name} has no table {name}"
-        return found.group()
+        return found.group().rstrip("\n")
 
     def write(self, names: Sequence[str] = ()) -> None:
         """Put tables into the page: those named, or all."""
         text = self.path.read_text(encoding="utf-8")
         for name in names or self.tables:
-            made = self.table(name)
+            made = self.table(name) + "\n"
             text = _place(name).sub(lambda _, made=made: made, text)  # type: ignore[misc]
         self.path.write_text(text, encoding="utf-8")
 
@@ -45,4 +45,4 @@ class Page:
 
 
 def _place(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<=<!-- table {name} -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
+    return re.compile(rf"(?<=<!-- table {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
