@@ -35,7 +35,7 @@ class Page:
         text = self.path.read_text(encoding="utf-8")
         for name in names or self.tables:
             made = self.table(name) + "\n"
-            text = _place(name).sub(lambda _, made=made: made, text)  # type: ignore[misc]
+            text = _place(name).sub(lambda _, made=made: made, text, count=1)  # type: ignore[misc]
         self.path.write_text(text, encoding="utf-8")
 
     def differing(self, names: Sequence[str]) -> tuple[str, bool]:
