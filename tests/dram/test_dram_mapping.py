@@ -59,7 +59,7 @@ def test_the_channel_is_just_above_the_column() -> None:
 def test_what_comes_of_several_channels() -> None:
     one, four = config("A"), config("A", channels=4)
     assert four.capacity_bytes == 4 * one.capacity_bytes == 4 << 30
-    assert one.peak_bandwidth_GBps == pytest.approx(12.8) and four.peak_bandwidth_GBps == pytest.approx(51.2)
+    assert one.peak_bandwidth_GB_per_s == pytest.approx(12.8) and four.peak_bandwidth_GB_per_s == pytest.approx(51.2)
 
 
 @pytest.mark.parametrize("mapping", ["row-bank-column", "row-bank-group-column-rank", "row-row-group-column", ""])

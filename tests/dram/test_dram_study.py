@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,19 @@ from typing import Any
 import pytest
 
 from archsim.approx import LayerSetting
-from archsim.config import load_memory, load_study
+from archsim.config import load_memory, load_study, study_from_text
 from archsim.counts import Counts
 from archsim.errors import StudyError
 from archsim.memory.dram import Dram
 from archsim.memory.dram.profiles import PROFILES
 from archsim.result import RunResult
 from archsim.run import simulate
+from tests.accept.dram_page import DRAM as DRAM_PAGE
 from tests.bad_inputs import called
 from tests.dram.traces import config
 
 DRAM = "platform.memory={kind: dram, preset: DDR3-1600-2Gb-x16, supply_mV: 1300, profile: thesis_t46}"
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("workload.data.images=40", "workload.timed_images=2", DRAM)
 LAYERS = ("conv1", "conv2", "conv3", "fc")
 
@@ -171,6 +174,20 @@ def test_levels_without_a_profile() -> None:
 def test_in_order_plays_traces_only() -> None:
     with pytest.raises(StudyError, match="in_order"):
         simulate(load_study("quickstart.yaml", [*SMALL, "platform.memory.policy=in_order"]))
+
+
+def test_the_example_of_the_page(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "dram.md").read_text(), flags=re.DOTALL)
+    result = simulate(study_from_text(text, tmp_path))
+    assert result.accuracy is not None and 0.8 < result.accuracy.top1 <= 1
+    assert any("thesis_t46" in note for note in result.provenance["notes"])
+
+
+@pytest.mark.parametrize("name", DRAM_PAGE.tables)
+def test_the_page_shows_every_table(name: str) -> None:
+    head, *rows = DRAM_PAGE.shown(name).splitlines()
+    assert head == "| " + " | ".join(DRAM_PAGE.tables[name][0]) + " |"
+    assert len(rows) > 2 and all(row.count("|") == head.count("|") for row in rows)
 
 
 def test_every_profile_has_levels_in_order() -> None:

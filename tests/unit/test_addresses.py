@@ -47,7 +47,8 @@ def test_the_table_of_a_network(batch: int) -> None:
         assert min(session.addresses[layer.name][region] for region in ("ifmap", "ofmap", "other")) >= end
         assert session.addresses[layer.name]["other"] > session.addresses[layer.name]["ofmap"]
     rooms = {use.name: use.n_bytes for use in map_uses(session.network, {}, 16)}
-    assert rooms[layers[0].output] == batch * 2 * _words(session.network.shapes[layers[0].output])
+    assert rooms[layers[-1].output] == batch * 2 * _words(session.network.shapes[layers[-1].output])
+    assert rooms[layers[1].inputs[0]] > batch * 2 * _words(session.network.shapes[layers[1].inputs[0]])  # padding
 
 
 def _words(shape: tuple[int, ...]) -> int:

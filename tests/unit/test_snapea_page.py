@@ -6,12 +6,13 @@ import pytest
 
 from archsim.assets import data_folder
 from tests.accept import snapea_page
+from tests.accept.snapea_page import SNAPEA
 
 
-@pytest.mark.parametrize("name", snapea_page.TABLES)
+@pytest.mark.parametrize("name", SNAPEA.tables)
 def test_page_shows_every_table(name: str) -> None:
-    head, *rows = snapea_page.shown(name).splitlines()
-    assert head == "| " + " | ".join(snapea_page.TABLES[name][0]) + " |"
+    head, *rows = SNAPEA.shown(name).splitlines()
+    assert head == "| " + " | ".join(SNAPEA.tables[name][0]) + " |"
     assert len(rows) > 2 and all(row.count("|") == head.count("|") for row in rows)
 
 
@@ -19,4 +20,4 @@ def test_page_shows_every_table(name: str) -> None:
 def test_lenet_of_the_page() -> None:
     result = snapea_page.run(*snapea_page.LENET)
     row = "| " + " | ".join(snapea_page.exact_row("LeNet-5", result)) + " |"
-    assert row in snapea_page.shown("exact").splitlines()
+    assert row in SNAPEA.shown("exact").splitlines()
