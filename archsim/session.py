@@ -136,11 +136,11 @@ class Session:
 
     def _place(self) -> dict[str, Placement]:
         """Let each machine place its runs of consecutive layers."""
-        mine = [layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT]
-        placed: dict[str, Placement] = {}
-        for name, run in groupby(mine, key=lambda layer: self.where[layer.name]):
-            placed.update(self.machines[name].place(list(run)))
-        return placed
+        runs: dict[str, list[list[Layer]]] = {name: [] for name in self.machines}
+        for name, run in groupby(self._machine_layers(), key=lambda layer: self.where[layer.name]):
+            runs[name].append(list(run))
+        placed = (self.machines[name].place_all(mine) for name, mine in runs.items())
+        return {name: placement for machine in placed for name, placement in machine.items()}
 
     def scales(self, number_format: NumberFormat) -> Mapping[str, Scale]:
         """Return the scale of every tensor in `number_format`, ties solved."""

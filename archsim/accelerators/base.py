@@ -313,6 +313,13 @@ class Accelerator(ABC):
         """Decide for a run of consecutive layers what stays on chip; default: everything in DRAM."""
         return {layer.name: Placement() for layer in layers}
 
+    def place_all(self, runs: Sequence[Sequence[Layer]]) -> dict[str, Placement]:
+        """Place all layers of the machine, runs in network order; default: every run by itself.
+
+        For machines in which something stays for good, so that runs share what there is (resident weights).
+        """
+        return {name: placement for run in runs for name, placement in self.place(run).items()}
+
     def prepare(self, layer: Layer, params: LayerParams, setting: LayerSetting) -> Stored:
         """Turn clean weights into what DRAM holds; offline."""
         return Stored(params)

@@ -177,7 +177,7 @@ class Case:
     @cached_property
     def plan(self) -> Plan:
         """The plan at level 0. Raises: MappingError if the machine cannot run the layer."""
-        placement = self.machine.place([self.layer])[self.layer.name]
+        placement = self.machine.place_all([[self.layer]])[self.layer.name]
         return self.machine.map(self.layer, self.stored(), placement)
 
     def draws(self, use: str, image: int) -> np.random.Generator:

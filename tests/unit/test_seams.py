@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 import tests.doubles  # noqa: F401  (registers them)
-from archsim.accelerators.base import Placement, Stored
+from archsim.accelerators.base import Accelerator, Placement, Stored
 from archsim.approx import LayerSetting
 from archsim.config import study_from_text
 from archsim.energy import account
 from archsim.errors import StudyError
 from archsim.result import RunResult
 from archsim.run import simulate
-from archsim.workload.layers import Conv, Linear
+from archsim.workload.layers import Conv, Layer, Linear
 from tests.contract.driver import LAYERS, Case
+from tests.doubles import MacArray
 from tests.levels.mac_array import table
 
 STUDY = """\
@@ -207,6 +208,22 @@ def test_only_consecutive_layers_share_the_buffer() -> None:
         "two": Placement(frozenset({"ifmap"})),
         "stranger": Placement(),
     }
+
+
+def test_a_machine_sees_all_its_runs_of_layers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[list[str]]] = []
+
+    def place_all(machine: MacArray, runs: list[list[Layer]]) -> dict[str, Placement]:
+        seen.append([[layer.name for layer in run] for run in runs])
+        return Accelerator.place_all(machine, runs)
+
+    monkeypatch.setattr(MacArray, "place_all", place_all)
+    text = STUDY.replace("default: small", f"{first_conv()}: large, default: small")
+    simulate(study_from_text(text))
+    names = [name for name, layer in layers(run()).items() if layer.macs_dense]
+    middle = names.index(first_conv())
+    assert 0 < middle < len(names) - 1
+    assert seen == [[names[:middle], names[middle + 1 :]], [[first_conv()]]]
 
 
 # profile --------------------------------------------------------------------------------------------------------------
