@@ -257,6 +257,7 @@ class Session:
         if self.where[layer.name] == VECTOR_UNIT:
             y = host_compute(layer, inputs, self.network, self.scales(inputs[0].format))
             trail.saturated_words[layer.name] += y.saturated_words
+            trail.converted_words[layer.name] = sum(x.codes[0].size for x in inputs if x.format != inputs[0].format)
             return y
         seat = self.seat(layer, visit.setting.get(layer.name, EXACT))
         number_format = seat.stored.params.format
