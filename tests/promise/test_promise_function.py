@@ -1,4 +1,4 @@
-"""What the data do in PROMISE: the digital reference, the noise and its statistics, draws that depend on nothing else."""
+"""What the data do in PROMISE: the digital reference, statistics of the noise, draws that depend on nothing else."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_convolution_may_be_split_inside_a_channel() -> None:
     ("C", "M", "side"), [(4, 3, 9), (9, 5, 6), (16, 40, 4), (4, 40, 4)], ids=["k<m", "k=m", "k>m", "k=m, more filters"]
 )
 def test_a_convolution_is_its_product(C: int, M: int, side: int) -> None:
-    """The same output, cycles and counts as the Linear (N*P*Q, C*R*S, M) of its windows (the released model swaps k)."""
+    """The same output, plan and counts as the Linear (N*P*Q, C*R*S, M) of its windows (the released model mixes up k)."""
     stride = (1, 1)
     layer = conv(C=C, M=M, H=side + 1, W=side + 1, R=2, S=2, stride=stride)
     if C == 9:
