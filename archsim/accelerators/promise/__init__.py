@@ -17,6 +17,7 @@ from archsim.accelerators.base import (
     Timing,
 )
 from archsim.accelerators.promise.config import PRESETS, VECTOR_LENGTH, PromiseConfig
+from archsim.accelerators.promise.rtl import PROMISE_CTL
 from archsim.accelerators.promise.swing import SWING, SWINGS, swing_of
 from archsim.approx import LayerSetting
 from archsim.workload.formats import AffineInt8
@@ -38,6 +39,7 @@ class Promise(Accelerator):
     accepts = (Conv, Linear)
     knobs = (SWING,)
     actions = frozenset({*(swing.action for swing in SWINGS), "sram.write_byte", "leakage.bank_ns"})
+    rtl = (PROMISE_CTL,)
     config: PromiseConfig
 
     @property
