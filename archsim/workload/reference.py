@@ -155,7 +155,7 @@ def finish_affine(layer: MachineLayer, sums: Array, params: LayerParams) -> Refe
     assert isinstance(params.format, AffineInt8)
     steps = params.format.unclipped(values, params.y_scale)
     saturated = int(np.count_nonzero((steps < 0) | (steps > AffineInt8.code_max)))
-    return ReferenceResult(params.format.encode(values, params.y_scale), saturated)
+    return ReferenceResult(params.format.clipped(steps), saturated)
 
 
 def _affine_sums(layer: MachineLayer, x: Array, params: LayerParams) -> Array:
