@@ -56,8 +56,9 @@ def whole_rows() -> Rows:
     rows = []
     for name, net in runs.NETS.items():
         for place in ("input", "output"):
-            found = runs.whole(name, place)
-            rows.append([net.title, place, f"{runs.digital(name):.1f}", *(f"{one:.1f}" for one in found)])
+            found = dict(zip(net.levels, runs.whole(name, place)))
+            cells = [f"{found[level]:.1f}" if level in found else "-" for level in range(len(LEVELS))]
+            rows.append([net.title, place, f"{runs.digital(name):.1f}", *cells])
     return rows
 
 

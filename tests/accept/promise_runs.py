@@ -9,21 +9,26 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from archsim.accelerators.promise.swing import LEVELS
+from archsim.accelerators.trail import Trail
 from archsim.approx import LayerSetting, Setting
 from archsim.config import study_from_text
-from archsim.session import Session
-from archsim.threads import limited_threads
-from archsim.workload.bench import Workbench
-from archsim.workload.layers import Conv
+from archsim.session import Session, Visit
+from archsim.threads import limited_threads, map_blocks
+from archsim.workload.bench import Workbench, label_ranks
+from archsim.workload.graph import walk
+from archsim.workload.layers import Conv, Layer
+from archsim.workload.params import Tensor
 from tests.accept.harness import source_key
 from tests.accept.tuned import ROOT, SOURCES
 
 ANALOG, DIGITAL = "analog", "digital"
 MAX_LOSS_POINTS = 3.0
+SEARCHED = (1, 4, 6, 7)
+"""Levels the search tries, as far as the network's are: P7, P4, P2, P1."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +108,54 @@ def kept(what: str, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def points(session: Session, setting: Setting) -> float:
-    """Return the top-1 accuracy in percent."""
-    accuracy = session.quality(setting)
-    assert accuracy is not None
-    return 100 * accuracy.top1
+class Platform:
+    """Both machines with all layers on each; a trial takes every layer from one of them.
+
+    Tensors of Eyeriss alone are kept, so that a trial begins at its first layer on PROMISE.
+    """
+
+    def __init__(self, name: str, first: int = 0, analog: str = "residency: cold") -> None:
+        with session_of(name, (), first) as self.digital, session_of(name, None, first, analog) as self.analog:
+            self.bench = bench_of(name, first)
+        self.order = {layer.name: i for i, layer in enumerate(self.bench.network.layers)}
+        assert self.bench.data is not None
+        step, images = min(self.bench.block_images, 32), len(self.bench.data.images)
+        self.blocks = [(at, min(at + step, images)) for at in range(0, images, step)]
+        self.tensors: dict[int, dict[str, Tensor]] = {at: {} for at, _ in self.blocks}
+
+    def top1(self, levels: Mapping[str, int]) -> float:
+        """Top-1 in percent with the layers of `levels` on PROMISE."""
+        with limited_threads():
+            right = map_blocks(partial(self._right, levels), self.blocks)
+        return 100 * sum(right) / self.blocks[-1][1]
+
+    def _right(self, levels: Mapping[str, int], block: tuple[int, int]) -> int:
+        """Return how many images of a block are classified rightly."""
+        data = self.bench.data
+        assert data is not None and data.labels is not None
+        pixels, known = data.images[slice(*block)], self.tensors[block[0]]
+        start = min((self.order[name] for name in levels), default=len(self.order))
+        visit = Visit({name: at(level) for name, level in levels.items()}, block[0], 0, lambda: None, None, Trail())
+
+        def compute(layer: Layer, inputs: tuple[Tensor, ...]) -> Tensor:
+            if self.order[layer.name] < start and layer.output in known:
+                return known[layer.output]
+            y = (self.analog if layer.name in levels else self.digital)._compute(visit, layer, inputs)
+            if not levels:
+                known[layer.output] = y
+            return y
+
+        opens = self.analog if start == 0 else self.digital
+        logits = walk(self.bench.network, opens._input(pixels), compute).values()
+        return int((label_ranks(logits, data.labels[slice(*block)]) == 0).sum())
+
+
+@cache
+def platform_of(name: str, first: int = 0) -> Platform:
+    """Return the platform with the tensors of Eyeriss alone."""
+    platform = Platform(name, first)
+    platform.top1({})
+    return platform
 
 
 def at(level: int) -> LayerSetting:
@@ -121,22 +169,15 @@ def layers_of(name: str) -> list[Any]:
 
 def digital(name: str, first: int = 0) -> float:
     """Top-1 of Eyeriss alone, 16 bit."""
-
-    def make() -> float:
-        with session_of(name, (), first) as session:
-            return points(session, {})
-
-    return float(kept(f"digital-{name}-{first}", make))
+    return float(kept(f"digital-{name}-{first}", lambda: platform_of(name, first).top1({})))
 
 
 def whole(name: str, noise_at: str = "input") -> list[float]:
-    """Top-1 with all layers on PROMISE: without noise, then all at P7 to P1."""
+    """Top-1 with all layers on PROMISE: without noise, then all at the levels of the network."""
 
     def make() -> list[float]:
-        with session_of(name, None, analog=f"noise_at: {noise_at}") as session:
-            return [
-                points(session, {layer.name: at(level) for layer in layers_of(name)}) for level in range(len(LEVELS))
-            ]
+        platform, names = Platform(name, analog=f"noise_at: {noise_at}"), [layer.name for layer in layers_of(name)]
+        return [platform.top1(dict.fromkeys(names, level)) for level in NETS[name].levels]
 
     return list(kept(f"whole-{name}-{noise_at}", make))
 
@@ -145,11 +186,8 @@ def alone(name: str) -> Mapping[str, list[float]]:
     """Top-1 with one layer on PROMISE and all others on Eyeriss, by layer and level of `Net.levels`."""
 
     def make() -> dict[str, list[float]]:
-        found = {}
-        for layer in layers_of(name):
-            with session_of(name, [layer.name]) as session:
-                found[layer.name] = [points(session, {layer.name: at(level)}) for level in NETS[name].levels]
-        return found
+        platform = platform_of(name)
+        return {one.name: [platform.top1({one.name: level}) for level in NETS[name].levels] for one in layers_of(name)}
 
     return dict(kept(f"alone-{name}", make))
 
@@ -159,33 +197,34 @@ def mapped(name: str) -> dict[str, Any]:
 
     `levels` by layer; `loss` on the images of the search, `unseen` on as many others; both against Eyeriss alone.
     """
+    return dict(kept(f"mapped-{name}", partial(_search, name)))
 
-    def make() -> dict[str, Any]:
-        levels: dict[str, int] = {}
-        scores, base = alone(name), digital(name)
-        steps = [level for level in NETS[name].levels if level]
-        order = sorted(scores, key=lambda layer: -scores[layer][1])
 
-        def loss(trial: Mapping[str, int], first: int = 0) -> float:
-            reference = digital(name, first)
-            with session_of(name, list(trial), first) as session:
-                return reference - points(session, {layer: at(level) for layer, level in trial.items()})
+def _search(name: str) -> dict[str, Any]:
+    """Take layers at P7 while the loss allows it, then lower their swings, all by one step after the other."""
+    levels: dict[str, int] = {}
+    scores, base = alone(name), digital(name)
+    steps = [level for level in NETS[name].levels if level in SEARCHED]
 
-        for layer in order:
-            if base - scores[layer][1] <= MAX_LOSS_POINTS and loss({**levels, layer: steps[0]}) <= MAX_LOSS_POINTS:
-                levels[layer] = steps[0]
-        open_layers = list(levels)
-        for _ in steps[1:]:
-            for layer in list(open_layers):
-                higher = steps[steps.index(levels[layer]) + 1]
-                if loss({**levels, layer: higher}) <= MAX_LOSS_POINTS:
-                    levels[layer] = higher
-                else:
-                    open_layers.remove(layer)
-        unseen = loss(levels, NETS[name].images) if levels else 0.0
-        return {"levels": levels, "loss": loss(levels) if levels else 0.0, "unseen": unseen}
+    def bears(trial: Mapping[str, int]) -> bool:
+        return base - platform_of(name).top1(trial) <= MAX_LOSS_POINTS
 
-    return dict(kept(f"mapped-{name}", make))
+    for layer in sorted(scores, key=lambda layer: -scores[layer][1]):
+        if base - scores[layer][1] <= MAX_LOSS_POINTS and bears({**levels, layer: steps[0]}):
+            levels[layer] = steps[0]
+    falling = list(levels)
+    for level in steps[1:]:
+        for layer in list(falling):
+            if bears({**levels, layer: level}):
+                levels[layer] = level
+            else:
+                falling.remove(layer)
+    unseen = Platform(name, NETS[name].images)
+    return {
+        "levels": levels,
+        "loss": base - platform_of(name).top1(levels),
+        "unseen": unseen.top1({}) - unseen.top1(levels),
+    }
 
 
 def convolutions(name: str) -> list[str]:

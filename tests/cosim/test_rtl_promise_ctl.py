@@ -32,8 +32,8 @@ from archsim.errors import MappingError
 
 pytestmark = pytest.mark.cosim
 
-CASES = 120
-OTHER_CASES = 30
+CASES = 64
+OTHER_CASES = 16
 SPLITS: dict[str, tuple[int, int, int, int] | None] = {
     "not given": None,
     "one after another": (14, 4, 4, 2),
@@ -72,14 +72,14 @@ def test_random_cases_hold_what_is_hard() -> None:
     cases = random_cases(config_of())
     tiles = [tile for case in cases for tile in case.tiles]
     lengths = [len(tile.sums) for tile in tiles]
-    assert lengths.count(BANK_COLUMNS) >= 8 and sum(one == 1 for one in lengths) > 20 and len(set(lengths)) > 40
+    assert lengths.count(BANK_COLUMNS) >= 4 and sum(one == 1 for one in lengths) > 10 and len(set(lengths)) > 30
     assert {tile.op for tile in tiles} == set(range(4)) and {tile.swing for tile in tiles} == set(range(1, 8))
     assert sum(any(one < 0 for one in tile.sums) for tile in tiles) > 0.4 * len(tiles)
-    assert sum(tile.addr + len(tile.sums) > BANK_COLUMNS for tile in tiles) > 20  # the address wraps
+    assert sum(tile.addr + len(tile.sums) > BANK_COLUMNS for tile in tiles) > 10  # the address wraps
     last = {kind: [played(case, config_of())[-1][1] for case in cases if case.about.startswith(kind)]
             for kind in ("in step", "held up", "late array")}  # fmt: skip
     assert all(outputs["fault"] == 0 and outputs["cnt_stall"] == 0 for outputs in last["in step"])
-    assert sum(outputs["cnt_stall"] > 0 for outputs in last["held up"]) > 10
+    assert sum(outputs["cnt_stall"] > 0 for outputs in last["held up"]) > 5
     assert all(outputs["fault"] == 1 for outputs in last["late array"])
 
 
@@ -90,8 +90,8 @@ def test_rtl_model_and_law_agree_on_random_cases(split: tuple[int, int, int, int
     cases = random_cases(config, OTHER_CASES if split else CASES)
     verdict = simulated(cases, tmp_path, config)
     assert verdict.difference is None
-    assert verdict.cases == len(cases) and verdict.results == sum(len(case.outcomes) for case in cases) > 500
-    assert verdict.totals["cnt_cycles"] == sum(case.totals.get("cnt_cycles", 0) for case in cases) > 10_000
+    assert verdict.cases == len(cases) and verdict.results == sum(len(case.outcomes) for case in cases) > 300
+    assert verdict.totals["cnt_cycles"] == sum(case.totals.get("cnt_cycles", 0) for case in cases) > 4_000
 
 
 @pytest.mark.parametrize("banks", [1, 64, 500])
