@@ -44,7 +44,7 @@ def test_costs_of_lenet_on_the_page() -> None:
 
 
 def test_example_of_the_page_runs() -> None:
-    (text,) = re.findall(r'```yaml title="analog.yaml"\n(.*?)```', promise_page.PAGE.read_text(), re.DOTALL)
+    (text,) = re.findall(r'```text title="analog.yaml"\n(.*?)```', promise_page.PAGE.read_text(), re.DOTALL)
     result = simulate(study_from_text(text))
     assert {"analog", "digital", "vector_unit"} == set(result.totals.by_accelerator)
     assert result.accuracy is not None and result.accuracy.top1 > 0.9
