@@ -86,10 +86,10 @@ def alone_rows(name: str) -> Rows:
 
 
 def mapped_rows() -> Rows:
-    """How many layers bear PROMISE within three points, and what the platform gains."""
+    """How many layers bear PROMISE within three points, and what the platform gains; networks with enough images."""
     rows = []
-    for name, net in runs.NETS.items():
-        found, convolutions = runs.mapped(name), runs.convolutions(name)
+    for name in runs.SEARCHED_NETS:
+        net, found, convolutions = runs.NETS[name], runs.mapped(name), runs.convolutions(name)
         levels = found["levels"]
         taken = [layer for layer in convolutions if layer in levels]
         setting = {layer: runs.at(level) for layer, level in levels.items()}
