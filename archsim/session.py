@@ -138,11 +138,11 @@ class Session:
 
     def _place(self) -> dict[str, Placement]:
         """Let each machine place its runs of consecutive layers."""
-        mine = [layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT]
-        placed: dict[str, Placement] = {}
-        for name, run in groupby(mine, key=lambda layer: self.where[layer.name]):
-            placed.update(self.machines[name].place(list(run)))
-        return placed
+        runs: dict[str, list[list[Layer]]] = {name: [] for name in self.machines}
+        for name, run in groupby(self._machine_layers(), key=lambda layer: self.where[layer.name]):
+            runs[name].append(list(run))
+        placed = (self.machines[name].place_all(mine) for name, mine in runs.items())
+        return {name: placement for machine in placed for name, placement in machine.items()}
 
     def _address(self) -> dict[str, Addresses]:
         """Say where every tensor lies, once for all settings."""
@@ -269,6 +269,7 @@ class Session:
         if self.where[layer.name] == VECTOR_UNIT:
             y = host_compute(layer, inputs, self.network, self.scales(inputs[0].format))
             trail.saturated_words[layer.name] += y.saturated_words
+            trail.converted_words[layer.name] = sum(x.codes[0].size for x in inputs if x.format != inputs[0].format)
             return y
         seat = self.seat(layer, visit.setting.get(layer.name, EXACT))
         number_format = seat.stored.params.format

@@ -250,6 +250,13 @@ class Accelerator(ABC):
         """Return the most that memory holds of a layer's weights at any setting, in the machine's own form."""
         return layer.weight_count * number_format.bits // BITS_PER_BYTE
 
+    def place_all(self, runs: Sequence[Sequence[Layer]]) -> dict[str, Placement]:
+        """Place all layers of the machine, runs in network order; default: every run by itself.
+
+        For machines in which something stays for good, so that runs share what there is (resident weights).
+        """
+        return {name: placement for run in runs for name, placement in self.place(run).items()}
+
     def prepare(self, layer: Layer, params: LayerParams, setting: LayerSetting) -> Stored:
         """Turn clean weights into what DRAM holds; offline."""
         return Stored(params)

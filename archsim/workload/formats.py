@@ -157,11 +157,19 @@ class AffineInt8(NumberFormat):
 
     def encode(self, values: Array, scale: Scale) -> Array:
         """Round down, clip to 0..256."""
-        return np.clip(self.unclipped(values, scale), 0, self.code_max).astype(np.uint16)
+        return self.clipped(self.unclipped(values, scale))
 
     def unclipped(self, values: Array, scale: Scale) -> Array:
         """Return the codes before the clip, float64."""
-        return np.floor((np.asarray(values, np.float64) - scale.low) / scale.step + self.snap)
+        steps: Array = np.asarray(np.subtract(values, scale.low, dtype=np.float64))
+        steps /= scale.step
+        steps += self.snap
+        np.floor(steps, out=steps)
+        return steps
+
+    def clipped(self, steps: Array) -> Array:
+        """Return the codes of what `unclipped` gave."""
+        return np.clip(steps, 0, self.code_max).astype(np.uint16)
 
     def decode(self, codes: Array, scale: Scale) -> Array:
         """value = code * step + low in float64."""

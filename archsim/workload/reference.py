@@ -139,16 +139,23 @@ def _affine(layer: MachineLayer, x: Array, params: LayerParams) -> ReferenceResu
     s_x*s_w*sum(c_x*c_w) + s_x*l_w*sum(c_x) + l_x*s_w*sum(c_w) + l_x*l_w*n.
     """
     assert params.weights is not None
-    values = _affine_sums(layer, x, params)
-    if params.bias is not None:
-        values = values + params.bias[:, None, None]
-    values = activate(values, layer.activation).reshape(len(x), *values.shape[1 : x.ndim])
+    return finish_affine(layer, _affine_sums(layer, x, params), params)
+
+
+def finish_affine(layer: MachineLayer, sums: Array, params: LayerParams) -> ReferenceResult:
+    """Finish real sums, float64 (N, M, P, Q), of an int8 layer: bias, activation, codes.
+
+    y has the layer's shape, codes or, if `params.y_scale` is None, float64 values.
+    """
+    values = sums if params.bias is None else sums + params.bias[:, None, None]
+    values = activate(values, layer.activation)
+    values = values[:, :, 0, 0] if isinstance(layer, Linear) else values
     if params.y_scale is None:
         return ReferenceResult(values)
     assert isinstance(params.format, AffineInt8)
     steps = params.format.unclipped(values, params.y_scale)
     saturated = int(np.count_nonzero((steps < 0) | (steps > AffineInt8.code_max)))
-    return ReferenceResult(params.format.encode(values, params.y_scale), saturated)
+    return ReferenceResult(params.format.clipped(steps), saturated)
 
 
 def _affine_sums(layer: MachineLayer, x: Array, params: LayerParams) -> Array:

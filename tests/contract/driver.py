@@ -26,7 +26,7 @@ from archsim.accelerators.clockwork import Timed, simulate_batch
 from archsim.approx import Knob, LayerSetting
 from archsim.errors import MappingError
 from archsim.memory.base import memory_class
-from archsim.workload.formats import NumberFormat, Scale
+from archsim.workload.formats import Fixed, NumberFormat, Scale
 from archsim.workload.graph import FloatParams
 from archsim.workload.layers import Activation, Conv, Layer, Linear, OpStep, OpStream
 from archsim.workload.params import Array, LayerParams
@@ -130,7 +130,7 @@ def parameters(layer: Layer, number_format: NumberFormat, non_negative: bool) ->
         w_scale=w_scale,
         y_scale=None,
         weights=frozen(number_format.encode(w, w_scale)),
-        bias=frozen(np.rint(bias * units).astype(np.int64) if number_format.integer else bias),
+        bias=frozen(_bias(number_format, bias, units)),
         x_non_negative=non_negative,
         source=FloatParams(frozen(w), frozen(bias)),
     )
@@ -139,6 +139,16 @@ def parameters(layer: Layer, number_format: NumberFormat, non_negative: bool) ->
     accumulators = reference(layer, codes, params).y
     y = accumulators / units if number_format.integer else accumulators
     return codes, replace(params, y_scale=_scale(number_format, y * 0.9))  # a little too small: some words saturate
+
+
+def _bias(number_format: NumberFormat, bias: Array, units: float) -> Array:
+    """Return the bias as parameters hold it: accumulator codes of fixed point, the values of its own int8 codes."""
+    if isinstance(number_format, Fixed):
+        return np.rint(bias * units).astype(np.int64)
+    if not number_format.integer:
+        return bias
+    scale = _scale(number_format, bias)
+    return number_format.decode(number_format.encode(bias, scale), scale)
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,7 @@ class Case:
     @cached_property
     def plan(self) -> Plan:
         """The plan at level 0. Raises: MappingError if the machine cannot run the layer."""
-        placement = self.machine.place([self.layer])[self.layer.name]
+        placement = self.machine.place_all([[self.layer]])[self.layer.name]
         return self.machine.map(self.layer, self.stored(), placement)
 
     def draws(self, use: str, image: int) -> np.random.Generator:

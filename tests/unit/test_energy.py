@@ -49,11 +49,13 @@ classes:
 ONE_MAC = "actions: {pe.mac: {class: mac, bits: 16}}\n"
 SHIPPED = [name for name, _ in available_tables()]
 MACHINE_FILES = sorted(Path(archsim.__file__).parent.glob("accelerators/*/energy.yaml"))
+ALL = {action: spec["class"] for action, spec in yaml.safe_load(MACHINE)["actions"].items()}
+SPECIAL = [name for name in SHIPPED if "mac" not in read_file(TableFile, TABLES / f"{name}.yaml")[0].classes]
+"""Tables of something else than arrays of multipliers: they price none of the actions below."""
 LACKS = {
     "neurospector": {"noc.psum_hop": "array"},
     "timeloop-eyeriss-like": {"noc.psum_hop": "array"},
-    "horowitz": {action: spec["class"] for action, spec in yaml.safe_load(MACHINE)["actions"].items()},
-    "vector-unit": {action: spec["class"] for action, spec in yaml.safe_load(MACHINE)["actions"].items()},
+    **dict.fromkeys(SPECIAL, ALL),
 }
 
 Write = Callable[[str, str], Path]

@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 
 import tests.doubles  # noqa: F401  (registers them)
-from archsim.accelerators.base import Placement, Stored
+from archsim.accelerators.base import Accelerator, Placement, Stored
 from archsim.approx import LayerSetting
 from archsim.config import study_from_text
 from archsim.energy import account
 from archsim.errors import StudyError
 from archsim.result import RunResult
 from archsim.run import simulate
-from archsim.workload.layers import Conv, Linear
+from archsim.session import Session
+from archsim.workload.bench import Workbench
+from archsim.workload.datasets import DataSet
+from archsim.workload.layers import Conv, Layer, Linear
 from tests.contract.driver import LAYERS, Case
+from tests.doubles import MacArray
 from tests.levels.mac_array import table
+from tests.unit.small_nets import branching_network, images
 
 STUDY = """\
 schema: 1
@@ -207,6 +212,35 @@ def test_only_consecutive_layers_share_the_buffer() -> None:
         "two": Placement(frozenset({"ifmap"})),
         "stranger": Placement(),
     }
+
+
+def test_a_machine_sees_all_its_runs_of_layers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[list[str]]] = []
+
+    def place_all(machine: MacArray, runs: list[list[Layer]]) -> dict[str, Placement]:
+        seen.append([[layer.name for layer in run] for run in runs])
+        return Accelerator.place_all(machine, runs)
+
+    monkeypatch.setattr(MacArray, "place_all", place_all)
+    text = STUDY.replace("default: small", f"{first_conv()}: large, default: small")
+    simulate(study_from_text(text))
+    names = [name for name, layer in layers(run()).items() if layer.macs_dense]
+    middle = names.index(first_conv())
+    assert 0 < middle < len(names) - 1
+    assert seen == [[names[:middle], names[middle + 1 :]], [[first_conv()]]]
+
+
+def test_operands_of_another_format_are_converted_on_the_vector_unit_too() -> None:
+    text = STUDY.replace("preset: buffered,", "preset: buffered, format: fixed8,")
+    study = study_from_text(text.replace("default: small", "b: large, c: large, default: small"))
+    bench, pixels = Workbench(study.workload, study.folder), images(4)
+    bench.__dict__["network"] = branching_network().with_batch(2)
+    bench.__dict__["data"] = DataSet(pixels, np.zeros(4, np.int64), (), "made here")
+    bench.__dict__["calibration_images"] = pixels
+    _, told = Session(bench, study, study.assign).cost({}, 4)
+    converted = {one.name: one.counts["vector_unit.convert"] for one in told if one.type == "Convert"}
+    words = {"b": 2 * 9 * 8, "join": 4 * 4 * 4, "c": 7 * 4 * 4, "sum": 7 * 4 * 4}
+    assert converted == {f"{name}.convert": 4 * count for name, count in words.items()}
 
 
 # profile --------------------------------------------------------------------------------------------------------------
