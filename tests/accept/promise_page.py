@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from archsim.accelerators.promise.swing import LEVELS
 from archsim.result import Totals
 from tests.accept import promise_runs as runs
+from tests.accept.page import Page, Rows, Table
 from tests.accept.tuned import ROOT
 
-PAGE = ROOT / "docs" / "promise.md"
 READINGS = {
     "cold": "residency: cold",
     "resident": "residency: resident",
@@ -21,7 +20,6 @@ READINGS = {
 }
 PARTS = {"DRAM": "link", "leakage": "leakage", "compute": "bank", "SRAM": "sram"}
 NAMES = ("noiseless", *(swing.name for swing in LEVELS[1:]))
-Rows = list[list[str]]
 
 
 def part_pJ(layers: Sequence[Any], component: str) -> float:
@@ -118,7 +116,7 @@ def alone_head(name: str) -> tuple[str, ...]:
             "P1 saves %", "resident, uJ", "P1 saves %")  # fmt: skip
 
 
-TABLES: dict[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
+TABLES: dict[str, Table] = {
     "parts": (("network", "weights", "latency, us", "P7, uJ", *(f"{one} %" for one in PARTS), "P1, uJ", "P7 / P1"),
               parts_rows),
     "whole": (("network", "noise at", "Eyeriss", *NAMES), whole_rows),
@@ -128,35 +126,9 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
 }  # fmt: skip
 
 
-# page ----------------------------------------------------------------------------------------------------------------
-def table(name: str) -> str:
-    """Return a table as it stands in the page."""
-    head, make = TABLES[name]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *make()))
-
-
-def place(name: str) -> re.Pattern[str]:
-    """Return what finds a table in the page: between two marks that do not show."""
-    return re.compile(rf"(?<=<!-- table {name} -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
-
-
-def shown(name: str) -> str:
-    """Return what the page shows."""
-    found = place(name).search(PAGE.read_text(encoding="utf-8"))
-    assert found is not None, f"docs/promise.md has no table {name}"
-    return found.group()
-
-
-def main(names: Sequence[str]) -> None:
-    """Write the tables that are named, or all."""
-    for name in names or list(TABLES):
-        made = table(name)
-        text = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(place(name).sub(lambda _, made=made: made, text), encoding="utf-8")  # type: ignore[misc]
-        print(f"{name}\n{made}", flush=True)
-
+PROMISE = Page(ROOT / "docs" / "promise.md", TABLES)
 
 if __name__ == "__main__":
     import sys
 
-    main(sys.argv[1:])
+    PROMISE.write(sys.argv[1:])

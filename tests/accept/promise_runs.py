@@ -27,7 +27,7 @@ from tests.accept.tuned import ROOT, SOURCES
 
 ANALOG, DIGITAL = "analog", "digital"
 MAX_LOSS_POINTS = 3.0
-SEARCHED_NETS = ("lenet",)
+SEARCHED_NETS = ("lenet", "resnet20")
 """Networks the choice of layers was run for."""
 THRESHOLDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 """Points a layer may lose alone."""

@@ -10,18 +10,19 @@ from archsim.assets import data_folder, find
 from archsim.config import study_from_text
 from archsim.run import simulate
 from tests.accept import promise_page, promise_runs
+from tests.accept.promise_page import PROMISE
 
 
 def cells(table: str, columns: int = 1) -> dict[tuple[str, ...], list[str]]:
     """Return the rows of a table by their first columns."""
-    rows = [line.strip("| ").split(" | ") for line in promise_page.shown(table).splitlines()]
+    rows = [line.strip("| ").split(" | ") for line in PROMISE.shown(table).splitlines()]
     return {tuple(row[:columns]): row for row in rows}
 
 
-@pytest.mark.parametrize("name", promise_page.TABLES)
+@pytest.mark.parametrize("name", PROMISE.tables)
 def test_page_shows_every_table(name: str) -> None:
-    head, *rows = promise_page.shown(name).splitlines()
-    assert head == "| " + " | ".join(promise_page.TABLES[name][0]) + " |"
+    head, *rows = PROMISE.shown(name).splitlines()
+    assert head == "| " + " | ".join(PROMISE.tables[name][0]) + " |"
     assert len(rows) > 1 and all(row.count("|") == head.count("|") for row in rows)
 
 
@@ -44,12 +45,12 @@ def test_costs_of_lenet_on_the_page() -> None:
 
 
 def test_example_of_the_page_runs() -> None:
-    (text,) = re.findall(r'```text title="analog.yaml"\n(.*?)```', promise_page.PAGE.read_text(), re.DOTALL)
+    (text,) = re.findall(r'```text title="analog.yaml"\n(.*?)```', PROMISE.path.read_text(), re.DOTALL)
     result = simulate(study_from_text(text))
     assert {"analog", "digital", "vector_unit"} == set(result.totals.by_accelerator)
     assert result.accuracy is not None and result.accuracy.top1 > 0.9
 
 
 def test_studies_of_the_page_are_shipped() -> None:
-    named = re.findall(r"archsim run (\S+)", promise_page.PAGE.read_text())
+    named = re.findall(r"archsim run (\S+)", PROMISE.path.read_text())
     assert len(named) >= 3 and all(find(name).is_file() for name in named)
