@@ -82,8 +82,9 @@ class Rules(NamedTuple):
 
 
 class State(NamedTuple):
-    """All of a controller, int64: now (LATENCIES + LONGEST + 1,), ranks (RANK_FIELDS, ranks), banks (BANK_FIELDS, banks)
-    and slots (SLOT_FIELDS, 2, QUEUE)."""
+    """All of a controller, int64: now (LATENCIES + LONGEST + 1,), ranks (RANK_FIELDS, ranks), banks (BANK_FIELDS,
+    banks), slots (SLOT_FIELDS, 2, QUEUE).
+    """
 
     now: Array
     ranks: Array

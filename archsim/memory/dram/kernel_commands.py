@@ -127,9 +127,15 @@ def activate(rules: Rules, now: Array, ranks: Array, banks: Array, slots: Array,
     ranks[REF_READY, rank] = max(ranks[REF_READY, rank], at + rules.tRC)
     ranks[FAW + ranks[FAW_AT, rank], rank] = at
     ranks[FAW_AT, rank] = (ranks[FAW_AT, rank] + 1) & 3
-    let_activate(rules, banks, rank, max(at + rules.tRRD_S, ranks[FAW + ranks[FAW_AT, rank], rank] + rules.tFAW))
+    other_group = max(at + rules.tRRD_S, ranks[FAW + ranks[FAW_AT, rank], rank] + rules.tFAW)
+    same_group = max(other_group, at + rules.tRRD_L)
+    if rules.ranks > 1:
+        let_activate(rules, banks, rank, other_group)
+    else:
+        for i in range(rules.banks):
+            banks[RANK_READY, i] = max(banks[RANK_READY, i], other_group)
     for i in range(first, first + per_group):
-        banks[RANK_READY, i] = max(banks[RANK_READY, i], at + rules.tRRD_L)
+        banks[RANK_READY, i] = same_group
     for v in range(2):
         banks[HIT + v, b] = first_of(slots, v, banks[HEAD + v, b], row, True)
         banks[MISS + v, b] = first_of(slots, v, banks[HEAD + v, b], row, False)
