@@ -62,7 +62,7 @@ def test_what_comes_of_several_channels() -> None:
     assert one.peak_bandwidth_GB_per_s == pytest.approx(12.8) and four.peak_bandwidth_GB_per_s == pytest.approx(51.2)
 
 
-@pytest.mark.parametrize("mapping", ["row-bank-column", "row-bank-group-column-rank", "row-row-group-column", ""])
+@pytest.mark.parametrize("mapping", ["row-bank-column", "row-bank-group-column-lane", "row-row-group-column", ""])
 def test_a_wrong_mapping_is_refused(mapping: str) -> None:
     with pytest.raises(ValidationError, match="mapping must name row, bank, group, column, and channel if you like"):
         config("A", mapping=mapping)

@@ -31,7 +31,7 @@ MOST_LEVELS = 33
 
 
 class Dram(Memory):
-    """Channels of one rank each behind their controllers."""
+    """Channels of one rank or more behind their controllers."""
 
     kind = "dram"
     about = "command-level timing, energy of every command, errors of a lower supply or longer refresh"

@@ -103,4 +103,4 @@ class Channels:
             )
         }  # fmt: skip
         active = sum(one.active_cycles_until(cycles) for one in every)
-        return Counters(cycles, **summed, closed_active_cycles=active, open_since=None, channels=len(every))
+        return Counters(cycles, **summed, closed_active_cycles=active, ranks=sum(one.ranks for one in every))

@@ -21,26 +21,30 @@ Current = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 MAPPED = ("row", "bank", "group", "column")
-"""Fields of an address within a channel."""
+"""Fields of an address within a rank."""
+
+OPTIONAL = ("channel", "rank")
+"""Fields that have a place of their own where a mapping does not name them."""
 
 
 class DramConfig(MemoryConfig):
-    """Channels of one rank each, all alike.
+    """Channels of one rank or more, all alike.
 
     Timings are JEDEC's symbols in cycles, `_S` to another bank group, `_L` to the same.
     """
 
-    devices: Count = Field(description="chips of the rank")
+    devices: Count = Field(description="chips of a rank")
     device_width_bits: Literal[4, 8, 16]
-    banks: Power
+    banks: Power = Field(description="of a rank")
     bank_groups: Power
     rows: Power
     columns: Power = Field(description="of a device; a burst takes eight")
     channels: Power = Field(default=1, description="independent controllers, each with a bus of 64 bits")
+    ranks: Literal[1, 2, 4] = Field(default=1, description="of a channel; they share its buses")
     mapping: str = Field(
         default="row-bank-group-column",
         description="fields of a line's address from the most to the least significant; channel, if not named, is the"
-        " one above column",
+        " one above column, rank the one above bank",
     )
     tCK_ps: Count
     CL_cycles: Cycles
@@ -61,6 +65,7 @@ class DramConfig(MemoryConfig):
     tFAW_cycles: Cycles
     tRFC_cycles: Count
     tREFI_cycles: Count
+    tRTRS_cycles: Cycles = Field(default=2, description="between bursts of different ranks (not verified)")
     refresh: bool = True
     policy: Literal["fr_fcfs", "in_order"] = Field(
         default="fr_fcfs", description="first ready, first come first served; or each bank in order (traces only)"
@@ -98,10 +103,10 @@ class DramConfig(MemoryConfig):
     def _known_fields(cls, mapping: str) -> str:
         """Refuse a mapping that leaves a field out, names one twice, or names one there is not."""
         named = mapping.split("-")
-        if sorted(named) not in (sorted(MAPPED), sorted((*MAPPED, "channel"))):
+        if sorted({*named, *OPTIONAL}) != sorted({*MAPPED, *OPTIONAL}) or len(set(named)) < len(named):
             raise ValueError(
-                f"mapping must name {', '.join(MAPPED)}, and channel if you like, once each and joined by '-', from the"
-                f" most to the least significant (row-bank-group-column), got {mapping!r}"
+                f"mapping must name {', '.join(MAPPED)}, and channel if you like or rank, once each and joined by '-',"
+                f" from the most to the least significant (row-bank-group-column), got {mapping!r}"
             )
         return mapping
 
@@ -120,6 +125,8 @@ class DramConfig(MemoryConfig):
             raise ValueError(f"tREFI_cycles must be above tRFC_cycles ({self.tRFC_cycles}), got {self.tREFI_cycles}")
         if self.policy == "in_order" and self.channels > 1:
             raise ValueError(f"policy in_order has one channel, got channels {self.channels}")
+        if self.policy == "in_order" and self.ranks > 1:
+            raise ValueError(f"policy in_order has one rank, got ranks {self.ranks}")
         try:
             profile = self.profile_in_force()
             for level in profile.levels if profile else ():
@@ -146,7 +153,7 @@ class DramConfig(MemoryConfig):
     @property
     def capacity_bytes(self) -> int:
         """Bytes of all channels."""
-        return self.channels * self.banks * self.rows * self.row_bytes
+        return self.channels * self.ranks * self.banks * self.rows * self.row_bytes
 
     @property
     def peak_bandwidth_GB_per_s(self) -> float:
@@ -155,12 +162,17 @@ class DramConfig(MemoryConfig):
 
     @property
     def address_bits(self) -> dict[str, tuple[int, int]]:
-        """Field of a line's address (channel, row, bank, group, column) -> its lowest bit, and how many it has."""
+        """Field of a line's address (channel, row, rank, bank, group, column) -> its lowest bit, and how many it has.
+
+        A rank is left out if it is the only one and not named.
+        """
         named = self.mapping.split("-")
         if "channel" not in named:
             named.insert(named.index("column"), "channel")
+        if "rank" not in named and self.ranks > 1:
+            named.insert(named.index("bank"), "rank")
         sizes = {
-            "channel": self.channels, "row": self.rows, "bank": self.banks // self.bank_groups,
+            "channel": self.channels, "rank": self.ranks, "row": self.rows, "bank": self.banks // self.bank_groups,
             "group": self.bank_groups, "column": self.row_lines,
         }  # fmt: skip
         found, shift = {}, 0

@@ -28,15 +28,17 @@ def rules_of(config: DramConfig) -> Rules:
         tWR=config.tWR_cycles, tWTR_S=config.tWTR_S_cycles, tWTR_L=config.tWTR_L_cycles,
         tCCD_S=config.tCCD_S_cycles, tCCD_L=config.tCCD_L_cycles, tRRD_S=config.tRRD_S_cycles,
         tRRD_L=config.tRRD_L_cycles, tFAW=config.tFAW_cycles, tRFC=config.tRFC_cycles, tREFI=config.tREFI_cycles,
-        banks=config.banks, group_bits=bits["group"], bank_bits=bits["bank"], column_bits=bits["column"],
-        row_bits=bits["row"], group_shift=shifts["group"], bank_shift=shifts["bank"], column_shift=shifts["column"],
-        row_shift=shifts["row"], hit_cap=config.hit_cap or fields.FAR, closed=int(config.row_policy == "closed"),
+        tRTRS=config.tRTRS_cycles, ranks=config.ranks, banks=config.ranks * config.banks, group_bits=bits["group"],
+        bank_bits=bits["bank"], column_bits=bits["column"], row_bits=bits["row"], rank_bits=bits.get("rank", 0),
+        group_shift=shifts["group"], bank_shift=shifts["bank"], column_shift=shifts["column"],
+        row_shift=shifts["row"], rank_shift=shifts.get("rank", 0), hit_cap=config.hit_cap or fields.FAR,
+        closed=int(config.row_policy == "closed"),
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Counters:
-    """What a channel did: cycles up to the last data, requests by what they found, commands, standby cycles.
+    """What a channel did: cycles up to the last data, requests by what they found, commands, standby cycles of ranks.
 
     A hit, miss or conflict is what a request's first command found: its row open, no row, another one. Reads of lines
     that wait to be written are `forwarded`, writes to them `merged`; neither reaches the banks.
@@ -55,22 +57,22 @@ class Counters:
     writes: int
     refreshes: int
     closed_active_cycles: int
-    open_since: int | None
-    channels: int = 1
+    open_since: tuple[int, ...] = ()
+    ranks: int = 1
 
     def active_cycles_until(self, cycle: int) -> int:
-        """Return cycles up to `cycle` in which a row is open."""
-        return self.closed_active_cycles + (0 if self.open_since is None else max(cycle - self.open_since, 0))
+        """Return cycles up to `cycle` in which a row is open, of every rank."""
+        return self.closed_active_cycles + sum(max(cycle - since, 0) for since in self.open_since)
 
     @property
     def active_cycles(self) -> int:
-        """Cycles in which a row is open."""
+        """Cycles in which a row is open, of every rank."""
         return self.active_cycles_until(self.cycles)
 
     @property
     def idle_cycles(self) -> int:
-        """Cycles in which no row is open, of every channel."""
-        return self.channels * self.cycles - self.active_cycles
+        """Cycles in which no row is open, of every rank."""
+        return self.ranks * self.cycles - self.active_cycles
 
     @property
     def mean_read_latency_cycles(self) -> float:
@@ -120,7 +122,7 @@ class Controller:
     @property
     def counters(self) -> Counters:
         """What has been done so far."""
-        now = self.state.now[: fields.SCALARS].tolist()
+        now, ranks = self.state.now[: fields.SCALARS].tolist(), self.state.ranks
         activates, precharges, _, reads, writes = commands_of(self.state).tolist()
         return Counters(
             cycles=now[fields.LAST], hits=now[fields.HITS], misses=now[fields.MISSES],
@@ -128,7 +130,7 @@ class Controller:
             read_latency_cycles=now[fields.LATENCY], activates=activates,
             precharges=precharges + now[fields.N_PREA], reads=reads, writes=writes,
             refreshes=now[fields.N_REF], closed_active_cycles=now[fields.ACTIVE_CYCLES],
-            open_since=now[fields.OPEN_SINCE] if now[fields.OPEN] else None,
+            open_since=tuple(ranks[fields.OPEN_SINCE, ranks[fields.OPEN] > 0].tolist()), ranks=self.rules.ranks,
         )  # fmt: skip
 
 

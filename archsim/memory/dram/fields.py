@@ -18,28 +18,32 @@ COMMAND_NAMES = ("ACT", "PRE", "PREA", "RD", "WR", "REF")
 ACT, PRE, PREA, RD, WR, REF = range(6)
 NOTHING = -1
 
-CLOCK, MODE, READS, WRITES, PENDING, ACTIVE, OPEN, OPEN_SINCE, NEXT_REFRESH, OFFER, RUN, STEP, ORDER = range(13)
-RANK_ACT, PREA_READY, REF_READY, FAW_AT, FAW, LAST, FINISHED, LOGGED = *range(13, 18), 21, 22, 23
-HITS, MISSES, CONFLICTS, LATENCY, N_PREA, N_REF, ACTIVE_CYCLES, FORWARDED, MERGED = range(24, 33)
-GLIDES, GLIDED, COMMANDS = range(33, 36)
+CLOCK, MODE, READS, WRITES, PENDING, ACTIVE, NEXT_REFRESH, OFFER, RUN, STEP, ORDER, LAST, FINISHED, LOGGED = range(14)
+HITS, MISSES, CONFLICTS, LATENCY, N_PREA, N_REF, ACTIVE_CYCLES, FORWARDED, MERGED = range(14, 23)
+GLIDES, GLIDED, COMMANDS = range(23, 26)
 REGIONS = 4
 SCALARS = COMMANDS + 5 * REGIONS
 LATENCIES, LONGEST = SCALARS, 4095
-"""Indices of `State.now`: the clock and the controller, what the rank allows, counters, stretches of hits that were
-compressed and the lines taken in them; from COMMANDS on ACT, PRE, PREA (0), RD, WR of every region; from LATENCIES on
+"""Indices of `State.now`: the clock and the controller, counters over all ranks, stretches of hits that were compressed
+and the lines taken in them; from COMMANDS on ACT, PRE, PREA (0), RD, WR of every region; from LATENCIES on
 reads by their latency, LONGEST and above in the last (those that were compressed are left out)."""
+RANK_PENDING, RANK_ACTIVE, OPEN, OPEN_SINCE, REFRESH_AT, PREA_READY, REF_READY, FAW_AT, FAW, RANK_FIELDS = *range(9), 12
+"""First indices of `State.ranks`: refreshes pending, banks activated for a request, banks open and since when, the next
+refresh, what may be issued from when on, and the last four ACT as a ring."""
 LINE, ROW, ID, ARRIVAL, OF_RUN, WHOSE, SEEN, AFTER, BEFORE, FREE, SLOT_FIELDS = range(11)
 """First indices of `State.slots`."""
 HIT, HIT_AT, HIT_ORDER, MISS, MISS_ORDER, PRE_AT, ACT_AT, HEAD, TAIL, BUS_READY = range(0, 20, 2)
-OPEN_ROW, SERVED, COL_READY, PRE_READY, ACT_READY, GROUP_READY = range(20, 26)
-ACTIVE_ORDER, ACTIVE_WRITE, ACTIVE_ARRIVAL, ACTIVE_RUN, ACTIVE_REGION, BANK_FIELDS = range(26, 32)
-"""First indices of `State.banks`; the first ten have two rows, for reads and for writes."""
+OPEN_ROW, SERVED, COL_READY, PRE_READY, ACT_READY, RANK_READY, BLOCKED = range(20, 27)
+ACTIVE_ORDER, ACTIVE_WRITE, ACTIVE_ARRIVAL, ACTIVE_RUN, ACTIVE_REGION, BANK_FIELDS = range(27, 33)
+"""First indices of `State.banks`; the first ten have two rows, for reads and for writes. ACT_READY: an ACT as far as
+the bank itself is concerned, RANK_READY: as far as others of its rank are. BLOCKED: refreshes its rank has pending."""
 
 
 class Rules(NamedTuple):
     """Spacings in cycles of the bus clock, and the organisation; all integers. Names as in JEDEC's standards.
 
-    A field of a line's address has `bits` from `shift` on; the channel's are not part of the address any more.
+    A field of a line's address has `bits` from `shift` on; the channel's are not part of the address any more. Banks
+    are those of all ranks: rank, group and bank from the most to the least significant bit of a bank's number.
     """
 
     CL: int
@@ -60,23 +64,30 @@ class Rules(NamedTuple):
     tFAW: int
     tRFC: int
     tREFI: int
+    tRTRS: int
+    ranks: int
     banks: int
     group_bits: int
     bank_bits: int
     column_bits: int
     row_bits: int
+    rank_bits: int
     group_shift: int
     bank_shift: int
     column_shift: int
     row_shift: int
+    rank_shift: int
     hit_cap: int
     closed: int
 
 
 class State(NamedTuple):
-    """All of a controller, int64: now (LATENCIES + LONGEST + 1,), banks (BANK_FIELDS, banks), slots (..., 2, QUEUE)."""
+    """All of a controller, int64: now (LATENCIES + LONGEST + 1,), ranks (RANK_FIELDS, ranks), banks (BANK_FIELDS,
+    banks), slots (SLOT_FIELDS, 2, QUEUE).
+    """
 
     now: Array
+    ranks: Array
     banks: Array
     slots: Array
 
@@ -90,7 +101,11 @@ last one's end."""
 def fresh_state(rules: Rules, *, refresh: bool = True) -> State:
     """Return a controller at cycle 0: empty queues, all banks closed."""
     now = np.zeros(SCALARS + LONGEST + 1, np.int64)
-    now[CLOCK], now[NEXT_REFRESH], now[FAW : FAW + 4] = 1, rules.tREFI if refresh else FAR, -FAR
+    ranks = np.zeros((RANK_FIELDS, rules.ranks), np.int64)
+    ranks[FAW : FAW + 4] = -FAR
+    first = np.arange(rules.ranks) * rules.tREFI // rules.ranks
+    ranks[REFRESH_AT] = np.where(first > 0, first, rules.tREFI) if refresh else FAR
+    now[CLOCK], now[NEXT_REFRESH] = 1, ranks[REFRESH_AT].min()
     banks = np.zeros((BANK_FIELDS, rules.banks), np.int64)
     for field in (HIT, MISS, HEAD, TAIL):
         banks[field : field + 2] = -1
@@ -99,4 +114,4 @@ def fresh_state(rules: Rules, *, refresh: bool = True) -> State:
     banks[OPEN_ROW], banks[ACTIVE_ORDER] = -1, FAR
     slots = np.zeros((SLOT_FIELDS, 2, QUEUE), np.int64)
     slots[LINE], slots[FREE] = -1, np.arange(QUEUE - 1, -1, -1)
-    return State(now, banks, slots)
+    return State(now, ranks, banks, slots)

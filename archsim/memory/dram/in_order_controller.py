@@ -67,5 +67,5 @@ class InOrderController:
             activates=commands[fields.ACT], precharges=commands[fields.PRE] + commands[fields.PREA],
             reads=commands[fields.RD], writes=commands[fields.WR], refreshes=commands[fields.REF],
             closed_active_cycles=now[kernel.ACTIVE_CYCLES],
-            open_since=now[kernel.OPEN_SINCE] if now[kernel.OPEN] else None,
+            open_since=(now[kernel.OPEN_SINCE],) if now[kernel.OPEN] else (),
         )  # fmt: skip

@@ -14,11 +14,11 @@ from archsim.kernels._jit import njit
 # isort: off
 from archsim.memory.dram.fields import (
     ACT_AT, ACTIVE_ORDER, ACTIVE_WRITE, AFTER, ARRIVAL, AT, BEFORE, BUS_READY, CLOCK, COL_READY, COMMANDS, END, FAR,
-    FAW, FAW_AT, FINISHED, FIRST, GAP, GLIDED, GLIDES, GROUP_READY, HEAD, HIT, HIT_AT, HITS, ID, LAST, LATENCY, LEFT,
-    LINE, LINES, LOGGED, MISS, MODE, NEXT_REFRESH, OF_RUN, OFFER, OPEN_ROW, ORDER, PENDING, PRE_AT, QUEUE, RANK_ACT,
-    RD, READS, REGION, ROW, RUN, SEEN, STEP, TAIL, WHOSE, WRITE, WRITES, WRITES_HIGH, FREE, Array, Rules,
+    FINISHED, FIRST, GAP, GLIDED, GLIDES, HEAD, HIT, HIT_AT, HITS, ID, LAST, LATENCY, LEFT, LINE, LINES, LOGGED, MISS,
+    MODE, NEXT_REFRESH, OF_RUN, OFFER, OPEN_ROW, ORDER, PENDING, PRE_AT, QUEUE, RANK_READY, RD, READS, REGION, ROW,
+    RUN, SEEN, STEP, TAIL, WHOSE, WRITE, WRITES, WRITES_HIGH, FREE, Array, Rules,
 )
-from archsim.memory.dram.kernel_commands import occupy
+from archsim.memory.dram.kernel_commands import occupy, rank_of
 from archsim.memory.dram.kernel_requests import finish, place, rate, unqueue
 # isort: on
 # fmt: on
@@ -54,18 +54,16 @@ def _lines_ahead(rules: Rules, now: Array, banks: Array, slots: Array, runs: Arr
 @njit(inline="always", counted=False)
 def _only_hits(rules: Rules, now: Array, banks: Array, w: int, bank: int) -> tuple[int, int]:
     """Return another bank with hits (-1: none), and the cycle before which only hits of these two can go."""
-    rank, activate = max(now[RANK_ACT], now[FAW + now[FAW_AT]] + rules.tFAW), FAR
     before, other = now[NEXT_REFRESH], -1
     for b in range(rules.banks):
         if banks[ACTIVE_ORDER, b] < FAR:
             before = min(before, max(banks[COL_READY, b], banks[BUS_READY + banks[ACTIVE_WRITE, b], b]))
-        before = min(before, banks[PRE_AT + w, b])
-        activate = min(activate, max(banks[ACT_AT + w, b], banks[GROUP_READY, b]))
+        before = min(before, banks[PRE_AT + w, b], max(banks[ACT_AT + w, b], banks[RANK_READY, b]))
         if banks[HIT_AT + w, b] < FAR and b != bank:
             if other >= 0 or banks[MISS + w, b] >= 0:
                 before = 0
             other = b
-    return other, int(min(before, max(rank, activate)))
+    return other, int(before)
 
 
 @njit(inline="always", counted=False)
@@ -144,13 +142,14 @@ def _leap_of(
     """Return spacing, steps (FAR: any number) and last cycle of `other` from a first hit of bank `b` in cycle `at` on.
 
     Hits of one bank keep tCCD_L apart, and so do those of two banks of one group, in the order of their age. Hits of
-    two groups take turns, tCCD_S apart, until one has none left. Steps 0: neither of this. The last step is `bank`'s.
+    two groups take turns, tCCD_S apart, until one has none left. Steps 0: neither of this, or two ranks. The last step
+    is `bank`'s.
     """
     beside = max(rules.burst, rules.tCCD_S)
     pace = max(beside, rules.tCCD_L)
     if other < 0 or banks[HEAD + w, other] < 0:
         return pace, FAR, -FAR
-    if rules.closed:  # a bank nobody waits for may be closed in between
+    if rules.closed or rank_of(rules, other) != rank_of(rules, bank):  # closed: a bank may be closed in between
         return pace, 0, -FAR
     if other >> rules.bank_bits == bank >> rules.bank_bits:
         beside = pace
@@ -198,7 +197,15 @@ def _leap(
 
 @njit(counted=False)
 def glide(
-    rules: Rules, now: Array, banks: Array, slots: Array, runs: Array, until: int, wanted: int, log: Array
+    rules: Rules,
+    now: Array,
+    ranks: Array,
+    banks: Array,
+    slots: Array,
+    runs: Array,
+    until: int,
+    wanted: int,
+    log: Array,
 ) -> bool:
     """Serve hits as long as nothing else can happen; tell whether there were any."""
     first, w = now[STEP], runs[now[RUN], WRITE]
@@ -222,13 +229,13 @@ def glide(
                 if QUEUE <= steps <= room:
                     if other_at > -FAR:
                         banks[HEAD + w, other], banks[TAIL + w, other] = -1, -1
-                        occupy(rules, now, banks, other, w, other_at)
+                        occupy(rules, ranks, banks, other, w, other_at)
                     at, look = at + (steps - 1) * spacing, 0
                     _leap(rules, now, banks, slots, runs, w, bank, steps, spacing, at)
-                    occupy(rules, now, banks, bank, w, at)
+                    occupy(rules, ranks, banks, bank, w, at)
                     continue
         _hit(rules, now, banks, slots, runs, w, b, at, log)
-        occupy(rules, now, banks, b, w, at)
+        occupy(rules, ranks, banks, b, w, at)
         now[CLOCK] = at + 1
         if at + 1 >= until or 0 < wanted <= now[FINISHED] or 0 < len(log) <= now[LOGGED]:
             break

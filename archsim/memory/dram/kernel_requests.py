@@ -7,7 +7,7 @@ from archsim.kernels._jit import njit
 # fmt: off
 # isort: off
 from archsim.memory.dram.fields import (
-    ACTIVE_ORDER, ACT_AT, ACT_READY, AFTER, ARRIVAL, AT, BEFORE, CLOCK, COL_READY, END, FAR, FINISHED, FIRST,
+    ACTIVE_ORDER, ACT_AT, ACT_READY, AFTER, ARRIVAL, AT, BEFORE, BLOCKED, CLOCK, COL_READY, END, FAR, FINISHED, FIRST,
     FORWARDED, FREE, GAP, HEAD, HIT, HIT_AT, HIT_ORDER, ID, LEFT, LINE, LINES, MERGED, MISS, MISS_ORDER, OFFER,
     OF_RUN, OPEN_ROW, ORDER, PRE_AT, PRE_READY, QUEUE, READS, REGION, ROW, RUN, SEEN, SERVED, STEP, TAIL, WHOSE,
     WRITE, WRITES, Array, Rules,
@@ -18,10 +18,12 @@ from archsim.memory.dram.fields import (
 
 @njit(inline="always", counted=False)
 def place(rules: Rules, line: int) -> tuple[int, int]:
-    """Return bank and row of a line; banks of one group follow one another."""
+    """Return bank and row of a line; banks of one group follow one another, and so do the groups of one rank."""
+    rank = (line >> rules.rank_shift) & ((1 << rules.rank_bits) - 1)
     group = (line >> rules.group_shift) & ((1 << rules.group_bits) - 1)
     bank = (line >> rules.bank_shift) & ((1 << rules.bank_bits) - 1)
-    return (group << rules.bank_bits) | bank, (line >> rules.row_shift) & ((1 << rules.row_bits) - 1)
+    bank |= ((rank << rules.group_bits) | group) << rules.bank_bits
+    return bank, (line >> rules.row_shift) & ((1 << rules.row_bits) - 1)
 
 
 @njit(inline="always", counted=False)
@@ -34,7 +36,10 @@ def first_of(slots: Array, w: int, slot: int, row: int, equal: bool) -> int:
 
 @njit(inline="always", counted=False)
 def rate(rules: Rules, banks: Array, slots: Array, w: int, b: int) -> None:
-    """Write down when the candidates of one bank and queue may go, as far as the bank is concerned."""
+    """Write down when the candidates of one bank and queue may go, as far as the bank is concerned.
+
+    None may while its rank has a refresh pending.
+    """
     hit, miss, closed = banks[HIT + w, b], banks[MISS + w, b], banks[OPEN_ROW, b] < 0
     capped = miss >= 0 and banks[SERVED, b] >= rules.hit_cap
     banks[HIT_AT + w, b] = banks[COL_READY, b] if hit >= 0 and not capped else FAR
@@ -45,6 +50,8 @@ def rate(rules: Rules, banks: Array, slots: Array, w: int, b: int) -> None:
     banks[PRE_AT + w, b] = banks[PRE_READY, b] if miss >= 0 and idle else FAR
     if rules.closed and idle and miss < 0 and banks[HIT, b] < 0 and banks[HIT + 1, b] < 0:
         banks[PRE_AT + w, b], banks[MISS_ORDER + w, b] = banks[PRE_READY, b], FAR - 1
+    if banks[BLOCKED, b] > 0:
+        banks[HIT_AT + w, b], banks[ACT_AT + w, b], banks[PRE_AT + w, b] = FAR, FAR, FAR
 
 
 @njit(inline="always", counted=False)

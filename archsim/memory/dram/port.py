@@ -159,7 +159,7 @@ class DramPort(MemoryPort):
         counts.add("dram.pre_all", sum(int(now[fields.N_PREA]) for now in states))
         counts.add("dram.refresh", done.refreshes)
         counts.add("dram.active_cycle", active)
-        counts.add("dram.idle_cycle", len(states) * now - active)
+        counts.add("dram.idle_cycle", done.ranks * now - active)
         return counts
 
     def metrics(self) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ def ctl_parameters_of(config: DramConfig, layer: Any = None) -> dict[str, int]:
 
     if config.banks == 1:
         raise MappingError("the block dram_ctl has 2 banks or more, the configuration 1")
-    for name, value in {"row_policy": "open", "hit_cap": None}.items():
+    for name, value in {"ranks": 1, "row_policy": "open", "hit_cap": None}.items():
         if getattr(config, name) != value:
             raise MappingError(f"the block dram_ctl has {name} {value!r}, the configuration {getattr(config, name)!r}")
     return {
