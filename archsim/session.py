@@ -6,17 +6,17 @@ Function first, time second: `Session.quality` sends images through the network 
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import count, groupby
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from archsim.accelerators.base import Activity, BatchActivity, Placement
+from archsim.accelerators.base import Activity, BatchActivity, Placement, Sample
 from archsim.accelerators.clockwork import Timed, simulate_batch
 from archsim.accelerators.seat import Seat
 from archsim.accelerators.trail import Trail
@@ -35,7 +35,7 @@ from archsim.result import (
     with_idle,
 )
 from archsim.sim import Timeline
-from archsim.threads import map_blocks
+from archsim.threads import Recent, map_blocks
 from archsim.units import cycles_to_us
 from archsim.workload.bench import Workbench, label_ranks
 from archsim.workload.calibrate import tensor_scales
@@ -50,8 +50,6 @@ from archsim.workload.synthetic import synthetic_codes
 VECTOR_UNIT = "vector_unit"
 EXACT = LayerSetting()
 RECENT_SETTINGS = 4
-K = TypeVar("K")
-V = TypeVar("V")
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps finished, steps in all)."""
 
@@ -72,23 +70,6 @@ class Visit:
     trail: Trail
 
 
-class Recent(OrderedDict[K, V]):
-    """The entries kept last; a study tries few settings at a time, a tuner hundreds one after another."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most, self.lock = most, Lock()
-
-    def keep(self, key: K, value: V) -> V:
-        """Store an entry as the newest and forget the oldest beyond the limit; threads may do so at once."""
-        with self.lock:
-            self[key] = value
-            self.move_to_end(key)
-            while len(self) > self.most:
-                self.popitem(last=False)
-        return value
-
-
 class Session:
     """One assignment of layers to machines; settings are tried on it one after another."""
 
@@ -103,6 +84,8 @@ class Session:
         self.progress = progress or (lambda text, done, total: None)
         self._check_prices()
         self._scales: dict[NumberFormat, Mapping[str, Scale]] = {}
+        self._calibrations: dict[str, Any] = {}
+        self._calibrating = Lock()
         self._seats: Recent[tuple[str, str], Seat] = Recent(RECENT_SETTINGS * len(self.network.layers))
         self._timed: dict[tuple[object, ...], Timed] = {}
         self._trails: Recent[tuple[str, int], Trail] = Recent(RECENT_SETTINGS)
@@ -161,7 +144,10 @@ class Session:
         """Prepare and map a layer."""
         machine = self.machines[self.where[layer.name]]
         placement = self.placements[layer.name]
-        stored = machine.prepare(layer, self._params(layer), setting)
+        params = self._params(layer)
+        if machine.answers("calibrate") and not setting.exact and self.bench.has_calibration:
+            params = replace(params, calibration=self._calibration(self.where[layer.name]))
+        stored = machine.prepare(layer, params, setting)
         plan = machine.map(layer, stored, placement)
         name, seed = self.where[layer.name], self.study.seed
         return Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed)
@@ -177,6 +163,21 @@ class Session:
         if self.machines[self.where[layer.name]].reads_channel_means:
             params = replace(params, x_mean=self.bench.channel_means[layer.inputs[0]])
         return params
+
+    def _calibration(self, name: str) -> Any:
+        """Return what a machine made of the calibration images; done once."""
+        with self._calibrating:
+            if name not in self._calibrations:
+                layers = [layer for layer in self.network.layers if self.where[layer.name] == name]
+                inputs = self.bench.calibration_inputs([layer.name for layer in layers])
+                params = {layer.name: self._params(layer) for layer in layers}
+                samples = [
+                    Sample(layer, one, one.format.encode(inputs[layer.name], one.x_scale))
+                    for layer in layers
+                    for one in (params[layer.name],)
+                ]
+                self._calibrations[name] = self.machines[name].calibrate(samples)
+            return self._calibrations[name]
 
     # steps 0-3: what the data does ---------------------------------------------------------------------------------
     def quality(self, setting: Setting, images: int | None = None) -> Accuracy | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from archsim.errors import WorkloadError
 from archsim.threads import map_blocks, thread_limit
 from archsim.units import MB
-from archsim.workload.calibrate import calibrate, channel_means
+from archsim.workload.calibrate import calibrate, calibration_inputs, channel_means
 from archsim.workload.datasets import DataSet, load_data
 from archsim.workload.graph import Network, walk
 from archsim.workload.layers import Layer
@@ -64,6 +64,15 @@ class Workbench:
     def channel_means(self) -> Mapping[str, Array]:
         """Mean activation of every channel of every tensor in fp32 over the calibration images, float64 (C,)."""
         return channel_means(self.network, self.calibration_images)
+
+    @property
+    def has_calibration(self) -> bool:
+        """True if there are images to calibrate on."""
+        return self.spec.calibration is not None or self.spec.data is not None
+
+    def calibration_inputs(self, names: Collection[str]) -> Mapping[str, Array]:
+        """Return what enters the named layers on the calibration images in fp32, (images, ...)."""
+        return calibration_inputs(self.network, self.calibration_images, names)
 
     @property
     def block_images(self) -> int:
