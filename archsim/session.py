@@ -29,7 +29,9 @@ from archsim.result import (
     Accuracy,
     BatchPart,
     LayerResult,
+    PictureQuality,
     Totals,
+    picture_quality,
     sum_parts,
     sum_totals,
     with_idle,
@@ -44,6 +46,7 @@ from archsim.workload.formats import NumberFormat, Scale
 from archsim.workload.graph import walk
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array, LayerParams, Tensor
+from archsim.workload.pictures import as_picture, psnr_dB
 from archsim.workload.reference import host_compute, input_tensor, output_scale
 from archsim.workload.synthetic import synthetic_codes
 
@@ -182,7 +185,7 @@ class Session:
     # steps 0-3: what the data does ---------------------------------------------------------------------------------
     def quality(self, setting: Setting, images: int | None = None) -> Accuracy | None:
         """Send the first `images` images (default: all) through the machines; returns None if the study has none."""
-        if self.bench.data is None:
+        if self.bench.data is None or self.network.makes_pictures:
             return None
         ranks = self._trail(setting, images or len(self.bench.data.images)).ranks
         assert ranks is not None
@@ -191,6 +194,14 @@ class Session:
             int((r < k).sum()) / len(ranks) for r, k in ((ranks, 1), (ranks, 5), (fp32, 1), (fp32, 5))
         )
         return Accuracy(len(ranks), top1, top5, top1_fp32, top5_fp32)
+
+    def likeness(self, setting: Setting, images: int | None = None) -> PictureQuality | None:
+        """Send the first `images` images through an image kernel; None if the network makes no pictures."""
+        if self.bench.data is None or not self.network.makes_pictures:
+            return None
+        psnr = self._trail(setting, images or len(self.bench.data.images)).psnr_dB
+        assert psnr is not None
+        return picture_quality(psnr.tolist())
 
     def macs_done(self, setting: Setting, images: int | None = None) -> dict[str, int]:
         """Return the MACs of every layer on a machine, summed over the images `quality` sends through."""
@@ -218,6 +229,8 @@ class Session:
         """Send images through the network, blocks in parallel, layer by layer."""
         for layer in self._machine_layers():
             self.seat(layer, setting.get(layer.name, EXACT))
+        if self.network.makes_pictures:
+            self.bench.fp32_pictures  # noqa: B018 - once, not in every block
         step = self.bench.block_images
         blocks = [(first, min(first + step, images)) for first in range(0, images, step)]
         steps, total = count(), len(blocks) * len(self.network.layers)
@@ -233,14 +246,18 @@ class Session:
     ) -> Trail:
         """Send one block of images through the network."""
         (first, last), data, spec = block, self.bench.data, self.study.workload
-        assert data is not None and data.labels is not None
+        assert data is not None
         pixels = data.images[first:last]
         ragged = -len(pixels) % spec.batch
         pixels = np.concatenate([pixels, pixels[-1:].repeat(ragged, axis=0)]) if ragged else pixels
         timed_batches = max(0, min(last, spec.images_timed) - first) // spec.batch
         visit = Visit(setting, first, timed_batches, advance, look, Trail())
-        logits = walk(self.network, self._input(pixels), partial(self._compute, visit)).values()[: last - first]
-        visit.trail.ranks = label_ranks(logits, data.labels[first:last])
+        y = walk(self.network, self._input(pixels), partial(self._compute, visit)).values()[: last - first]
+        if self.network.makes_pictures:
+            visit.trail.psnr_dB = psnr_dB(as_picture(y), self.bench.fp32_pictures[first:last])
+        else:
+            assert data.labels is not None
+            visit.trail.ranks = label_ranks(y, data.labels[first:last])
         return visit.trail
 
     def _input(self, pixels: Array) -> Tensor:
