@@ -41,13 +41,19 @@ def _batch(
     """Count one batch. tiles: ((reload cycles, reload bytes, latency cycles),)."""
     counts = Counts()
     for kind, one in stats.items():
-        _count_unit(config, counts, kind, banks.get(kind), *(int(n) for n in one[:2]))
+        count_unit(config, counts, kind, banks.get(kind), *(int(n) for n in one[:2]))
     counts.add("accumulator.add", plan.accumulations)
     reloaded = banks if config.profile == "layer" and not isinstance(layer, OpStream) else {}
     for kind, bank in reloaded.items():
         counts.add(f"{kind}.vector_write", bank.shape.k * len(bank.patterns.counts))
     queries, hits, false_hits = (int(n) for n in np.sum(list(stats.values()), axis=0))
     metrics = {"query_events": queries, "hit_events": hits, "false_hit_events": false_hits} if banks else {}
+    if len(banks) > 1:
+        metrics |= {
+            f"{kind}_{what}_events": int(n)
+            for kind, one in stats.items()
+            for what, n in zip(("query", "hit", "false_hit"), one, strict=True)
+        }
     return BatchActivity(
         macs_done=max(queries - hits, 1),
         counts=tuple(counts.items()),
@@ -56,7 +62,7 @@ def _batch(
     )
 
 
-def _count_unit(config: BloomConfig, counts: Counts, kind: str, bank: Bank | None, queries: int, hits: int) -> None:
+def count_unit(config: BloomConfig, counts: Counts, kind: str, bank: Bank | None, queries: int, hits: int) -> None:
     """Count what one kind of unit and its filters do. Source: the energy model of bloom's README."""
     counts.add(f"{kind}.operation", queries - hits)
     if bank is None:

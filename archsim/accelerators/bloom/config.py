@@ -82,8 +82,10 @@ class BloomConfig(AcceleratorConfig):
     assumed: tuple[str, ...] = Field(default=(), description="fields without a source")
 
     @model_validator(mode="after")
-    def _levels(self) -> BloomConfig:
-        """Refuse a number of levels the knob has not."""
+    def _whole(self) -> BloomConfig:
+        """Refuse a number of levels the knob has not, and hashes of filters that share one vector."""
+        if self.vector == "single" and self.hash != "shared":
+            raise ValueError(f"vector 'single' needs hash 'shared', got {self.hash!r}")
         if len(self.match_levels) != MATCH_LEVELS:
             raise ValueError(f"match_levels needs {MATCH_LEVELS} rows (bits, patterns), got {len(self.match_levels)}")
         return self

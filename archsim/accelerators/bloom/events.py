@@ -9,7 +9,7 @@ import numpy as np
 from archsim.accelerators.bloom.filters import Bank
 from archsim.accelerators.bloom.floats import Array, apply_unit, flushed, top_bits
 from archsim.accelerators.bloom.profile import Events
-from archsim.workload.layers import OpStream
+from archsim.workload.layers import Operand, OpStream
 
 Answer = Callable[[int, str, list[Array], Array], Array]
 """Called with the step's index, kind of unit, operands and exact outputs (n,); returns what the unit puts out."""
@@ -28,7 +28,7 @@ def evaluate(layer: OpStream, x: Array, answer: Answer | None = None) -> Array:
 
 def _operand(
     layer: OpStream,
-    ref: tuple[str, float] | tuple[str, float, float],
+    ref: Operand,
     pixels: Array,
     done: list[Array],
     shape: tuple[int, int, int],
@@ -39,7 +39,8 @@ def _operand(
     if ref[0] == "constant":
         return np.full(int(np.prod(shape)), flushed(np.array(ref[1], np.float32)), np.float32)
     top, left = (layer.border + int(offset) for offset in ref[1:])
-    return np.ascontiguousarray(pixels[:, 0, top : top + layer.P, left : left + layer.Q]).reshape(-1)
+    shifted = np.ascontiguousarray(pixels[:, 0, top : top + layer.P, left : left + layer.Q]).reshape(-1)
+    return -shifted if ref[0] == "minus_pixel" else shifted
 
 
 def kinds_of(layer: OpStream) -> dict[str, int]:
