@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -176,15 +177,15 @@ def test_most_frequent_patterns(apx: int) -> None:
 def test_representatives_of_products() -> None:
     layer = CONVS[0]
     operands, _ = counted([layer], 9)
-    found = frequent_products(operands, 9, 6, "mean", key_counts(operands, 9))
+    found = frequent_products(operands, 9, 60, "mean", key_counts(operands, 9))
     keys = (found.tops[:, 0].astype(np.uint64) << np.uint64(9)) | found.tops[:, 1]
     sums, seen, first = products_of(operands, 9, keys)
     np.testing.assert_array_equal(seen, found.counts)
     np.testing.assert_array_equal(found.outputs, (sums / seen).astype(np.float32))
-    first_ones = frequent_products(operands, 9, 6, "first", key_counts(operands, 9))
+    first_ones = frequent_products(operands, 9, 60, "first", key_counts(operands, 9))
     np.testing.assert_array_equal(first_ones.outputs, first)
-    tops = top_bits(first, 9)
-    assert (tops >= 0).all() and len(set(first.tolist())) > 1
+    np.testing.assert_array_equal(top_bits(first, 2), top_bits(found.outputs, 2))
+    assert len(set(first.tolist())) > 10 and (first != found.outputs).any()
 
 
 def test_patterns_with_one_output_share_a_filter() -> None:
@@ -193,9 +194,9 @@ def test_patterns_with_one_output_share_a_filter() -> None:
     chosen = frequent_products(operands, 9, 30, "mean", key_counts(operands, 9))
     grouped, first, outputs = chosen.by_filter()
     assert len(outputs) < len(chosen.outputs) and len(set(outputs.view(np.uint32).tolist())) == len(outputs)
-    totals = [grouped.counts[a:b].sum() for a, b in zip(first[:-1], first[1:])]
+    totals = [grouped.counts[a:b].sum() for a, b in pairwise(first)]
     assert totals == sorted(totals, reverse=True)
-    for f, (a, b) in enumerate(zip(first[:-1], first[1:])):
+    for f, (a, b) in enumerate(pairwise(first)):
         assert (grouped.outputs[a:b].view(np.uint32) == outputs[f].view(np.uint32)).all()
 
 
@@ -204,7 +205,6 @@ def test_outputs_first() -> None:
     operands = np.float32([[1, 6], [2, 3], [2, 3], [3, 2], [1, 5], [5, 1], [5, 1], [1, 4], [1, 4], [1, 4]])
     events = Events("mul", operands, apply_unit("mul", [operands[:, 0], operands[:, 1]]))
     found = frequent_events(events, 32, 3, 2, "mean")
-    assert found.outputs.tolist() == [6.0, 4.0, 6.0][:0] + found.outputs.tolist()
     assert sorted(found.outputs.tolist()) == [4.0, 6.0, 6.0] and found.counts.tolist() == [3, 2, 1]
 
 
