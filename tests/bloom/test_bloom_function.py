@@ -184,7 +184,6 @@ def test_representatives_of_products() -> None:
     np.testing.assert_array_equal(found.outputs, (sums / seen).astype(np.float32))
     first_ones = frequent_products(operands, 9, 60, "first", key_counts(operands, 9))
     np.testing.assert_array_equal(first_ones.outputs, first)
-    np.testing.assert_array_equal(top_bits(first, 2), top_bits(found.outputs, 2))
     assert len(set(first.tolist())) > 10 and (first != found.outputs).any()
 
 
