@@ -372,9 +372,9 @@ def told(folder: Path, *arguments: str) -> str:
 
 def test_command_lists_the_blocks_and_their_inventory(tmp_path: Path) -> None:
     blocks = json.loads(told(tmp_path, "--json"))
-    assert {(row["block"], row["machine"]) for row in blocks} == {("snapea_pe", "snapea"), ("eyeriss_pe", "eyeriss")}
+    assert {(row["block"], row["machine"]) for row in blocks} >= {("snapea_pe", "snapea"), ("eyeriss_pe", "eyeriss")}
     rows = {row["block"]: row for row in json.loads(told(tmp_path, "--inventory", "--json"))}
-    assert {"snapea_pe", "eyeriss_pe"} == set(rows)
+    assert {row["block"] for row in blocks} == set(rows) == {path.stem for path in SOURCES}
     assert rows["snapea_pe"]["multipliers"] == "4 x 16x16" and rows["snapea_pe"]["memory_bits"] == 2 * 256 * 16
     table = told(tmp_path, "--inventory")
     assert "snapea_pe" in table and max(map(len, table.splitlines())) <= 100
