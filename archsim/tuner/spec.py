@@ -24,7 +24,7 @@ class TuneSpec(Written):
 
     study: str
     method: str
-    max_loss_points: list[Points] = Field(min_length=1)
+    max_loss_points: list[Points] = Field(default_factory=list, description="of methods that choose levels")
     optimise: DataSpec
     test: DataSpec
     store: str | None = Field(default=None, description="SQLite file of finished trials, beside the result folder")

@@ -51,7 +51,12 @@ class Bloom(Accelerator):
             "bits of the operands that are compared and patterns stored, a row of match_levels; 0: filters off",
             always_saves=False,
         ),
-        Knob("unit_faults", None, "layer", "wrong outputs at random; levels: level, add, mul, mac, sqrt (rates)"),
+        Knob(
+            "unit_faults",
+            None,
+            "layer",
+            "wrong outputs; levels: level, add, mul, mac, sqrt (rates), random (0: extremes, 1: other outputs)",
+        ),
     )
     actions = frozenset(
         {"hash.bit", "output_register.read", "accumulator.add"}

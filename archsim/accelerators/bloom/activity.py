@@ -25,7 +25,7 @@ def execute_layer(
     config: BloomConfig, layer: Layer, plan: BloomPlan, x: Array, stored: Stored, draws: Draws
 ) -> Activity:
     """Run x, float32 (k*N, ...), and count what every batch asked, hit and computed."""
-    outcome = compute(layer, x, stored, config.fault_value, draws)
+    outcome = compute(layer, x, stored, draws)
     banks = stored.extra.banks if isinstance(stored.extra, Filtered) else {}
     batches = tuple(
         _batch(config, layer, plan, banks, {kind: stats[at : at + plan.batch].sum(axis=0) for kind, stats in

@@ -75,9 +75,6 @@ class BloomConfig(AcceleratorConfig):
         description="largest share of false hits among the profile's queries that miss the stored patterns"
     )
     hash_seed: Annotated[int, Field(gt=0, lt=2**32, strict=True)] = 0x2545F491
-    fault_value: Literal["extreme", "random"] = Field(
-        default="extreme", description="what unit_faults put out: the farther extreme of the profile, another output"
-    )
     source: str = Field(default="given in the study", description="where the values come from")
     assumed: tuple[str, ...] = Field(default=(), description="fields without a source")
 

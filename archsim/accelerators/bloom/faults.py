@@ -1,7 +1,7 @@
 """Faults put into units before any filter is designed: what error rate can an application bear?
 
 An operation chosen at random puts out a wrong value: the farther of the least and the greatest output of its kind of
-unit in the profile ('extreme', "its maximum value"), or another output of the same operation ('random'). Source: V.
+unit in the profile ("its maximum value"), or with `random` another output of the same operation. Source: V.
 Akhlaghi, UC San Diego 2020, section 2.4.1.
 """
 
@@ -34,7 +34,7 @@ def farther(exact: Array, low_high: tuple[float, float]) -> Array:
     return np.where(exact - low > high - exact, low, high).astype(np.float32)
 
 
-def run_faulty_events(layer: OpStream, x: Array, faults: Faults, value: str, draws: Draws) -> Array:
+def run_faulty_events(layer: OpStream, x: Array, faults: Faults, draws: Draws) -> Array:
     """Return the output of a stream whose units err, float32 (images, 1, P, Q)."""
     pixels = layer.P * layer.Q
     streams = [draws("faults", image) for image in range(len(x))]
@@ -43,7 +43,7 @@ def run_faulty_events(layer: OpStream, x: Array, faults: Faults, value: str, dra
         wrong = exact.reshape(len(x), pixels).copy()
         for image, rng in enumerate(streams):
             at = struck(rng, pixels, faults.rates[kind])
-            if value == "random":
+            if faults.random:
                 wrong[image, at] = exact.reshape(len(x), pixels)[image, rng.integers(pixels, size=len(at))]
             else:
                 wrong[image, at] = farther(wrong[image, at], faults.extremes[kind])
@@ -52,9 +52,7 @@ def run_faulty_events(layer: OpStream, x: Array, faults: Faults, value: str, dra
     return evaluate(layer, x, answer)
 
 
-def run_faulty_products(
-    stream: Stream, x: Array, w: Array, bias: Array, faults: Faults, value: str, draws: Draws
-) -> Array:
+def run_faulty_products(stream: Stream, x: Array, w: Array, bias: Array, faults: Faults, draws: Draws) -> Array:
     """Return the sums of multiplications that err, float32 (images, M, windows)."""
     from archsim.accelerators.bloom.kernel import run_faulty
 
@@ -62,9 +60,9 @@ def run_faulty_products(
     for image in range(len(x)):
         rng = draws("faults", image)
         at = struck(rng, stream.operations, faults.rates["mul"])
-        chosen = rng.integers(stream.operations, size=len(at)) if value == "random" else at
+        chosen = rng.integers(stream.operations, size=len(at)) if faults.random else at
         products = products_at(stream, x[image], w, chosen)
-        values = products if value == "random" else farther(products, faults.extremes["mul"])
+        values = products if faults.random else farther(products, faults.extremes["mul"])
         run_faulty(x[image], w, bias, *stream.arguments, at, values, y[image])
     return y
 

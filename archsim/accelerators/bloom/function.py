@@ -26,10 +26,10 @@ class Outcome:
     stats: Mapping[str, Array]
 
 
-def compute(layer: Layer, x: Array, stored: Stored, fault_value: str, draws: Draws) -> Outcome:
+def compute(layer: Layer, x: Array, stored: Stored, draws: Draws) -> Outcome:
     """Run x, float32 (images, ...), through the units of a layer."""
     if isinstance(layer, OpStream):
-        return _compute_events(layer, x, stored, fault_value, draws)
+        return _compute_events(layer, x, stored, draws)
     assert isinstance(layer, Conv | Linear)
     stream, weights = stream_of(layer), stored.params.weights
     assert weights is not None
@@ -39,7 +39,7 @@ def compute(layer: Layer, x: Array, stored: Stored, fault_value: str, draws: Dra
     stats = np.zeros((len(x), 3), np.int64)
     stats[:, 0] = stream.operations
     if isinstance(stored.extra, Faults):
-        y = run_faulty_products(stream, flat, w, bias, stored.extra, fault_value, draws)
+        y = run_faulty_products(stream, flat, w, bias, stored.extra, draws)
     else:
         bank = stored.extra.banks["mul"] if isinstance(stored.extra, Filtered) else None
         y, stats[:, 1:] = run_products(stream, flat, w, bias, bank)
@@ -47,7 +47,7 @@ def compute(layer: Layer, x: Array, stored: Stored, fault_value: str, draws: Dra
     return Outcome(flushed(activate(y, layer.activation)).reshape(shape), {"mul": stats})
 
 
-def _compute_events(layer: OpStream, x: Array, stored: Stored, fault_value: str, draws: Draws) -> Outcome:
+def _compute_events(layer: OpStream, x: Array, stored: Stored, draws: Draws) -> Outcome:
     """Run the steps of a stream over all pixels."""
     if isinstance(stored.extra, Filtered):
         return Outcome(*run_filtered(layer, x, stored.extra.banks))
@@ -55,5 +55,5 @@ def _compute_events(layer: OpStream, x: Array, stored: Stored, fault_value: str,
     for kind, steps in kinds_of(layer).items():
         stats[kind][:, 0] = steps * layer.P * layer.Q
     if isinstance(stored.extra, Faults):
-        return Outcome(run_faulty_events(layer, x, stored.extra, fault_value, draws), stats)
+        return Outcome(run_faulty_events(layer, x, stored.extra, draws), stats)
     return Outcome(evaluate(layer, x), stats)

@@ -40,10 +40,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Faults:
-    """Wrong outputs put in at random: rate, least and greatest output of the profile, by kind of unit."""
+    """Wrong outputs put in at random: rate, least and greatest output of the profile, by kind of unit.
+
+    random: what is put out is another output of the same operation, not an extreme.
+    """
 
     rates: Mapping[str, float]
     extremes: Mapping[str, tuple[float, float]]
+    random: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,16 +203,17 @@ def prepare_layer(config: BloomConfig, layer: Layer, params: LayerParams, settin
     if level:
         return Stored(params, knowledge.filtered(layer, level))
     rows = {row["level"]: row for row in setting.tables["unit_faults"]}
-    return Stored(params, Faults(_rates(layer, rows[fault]), knowledge.extremes(layer)))
+    row = rows[fault]
+    return Stored(params, Faults(_rates(layer, row), knowledge.extremes(layer), random=bool(row.get("random"))))
 
 
 def _rates(layer: Layer, row: Mapping[str, Any]) -> dict[str, float]:
     """Return the rates by kind of unit. Raises: StudyError naming the column and its limits."""
-    rates = {kind: value for kind, value in row.items() if kind != "level"}
+    rates = {kind: value for kind, value in row.items() if kind not in ("level", "random")}
     for kind, rate in rates.items():
         if kind not in OPERANDS or not isinstance(rate, int | float) or not 0 <= rate <= 1:
             raise StudyError(
-                f"layer {layer.name!r}: unit_faults has columns level, {', '.join(OPERANDS)}, each from 0 to 1; "
+                f"layer {layer.name!r}: unit_faults has columns level, random, {', '.join(OPERANDS)} from 0 to 1; "
                 f"got {kind} {rate!r}"
             )
     return {kind: float(rates.get(kind, 0.0)) for kind in OPERANDS}
