@@ -7,6 +7,7 @@ Huang, Occlusion Models for Natural Images, IJCV 41, 2001.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def scenes(split: str, first: int, count: int) -> Array:
     return np.stack([_scene(split, index) for index in range(first, first + count)])
 
 
+@lru_cache(maxsize=64)
 def _scene(split: str, index: int) -> Array:
     """Drop leaves from front to back: a pixel keeps the first that covers it."""
     rng = rng_for(0, "scenes", split, "leaves", index)
@@ -54,8 +56,14 @@ def _scene(split: str, index: int) -> Array:
     centres = rng.uniform((-high, -high), (SCENE_HEIGHT + high, SCENE_WIDTH + high), (LEAVES, 2))
     shades, slopes = rng.uniform(0, PEAK, LEAVES), rng.normal(0, 30, (LEAVES, 2))
     for radius, (y, x), level, (down, right) in zip(radii, centres, shades, slopes, strict=True):
-        dy, dx = rows - y, columns - x
-        leaf = open_pixels & (dy * dy + dx * dx < radius * radius)
-        shade[leaf] = (level + (down * dy + right * dx) / radius)[leaf]
-        open_pixels &= ~leaf
+        box = _span(y, radius, SCENE_HEIGHT), _span(x, radius, SCENE_WIDTH)
+        dy, dx = rows[box] - y, columns[box] - x
+        leaf = open_pixels[box] & (dy * dy + dx * dx < radius * radius)
+        shade[box][leaf] = (level + (down * dy + right * dx) / radius)[leaf]
+        open_pixels[box] &= ~leaf
     return as_picture(shade + rng.normal(0, NOISE, shade.shape))
+
+
+def _span(centre: float, radius: float, size: int) -> slice:
+    """Return the rows or columns a leaf may cover."""
+    return slice(max(0, int(centre - radius)), max(0, min(size, int(centre + radius) + 1)))

@@ -106,7 +106,7 @@ CNN: Mapping[str, Any] = {
     "prices": "thesis-t22",
     "units": 16,
     "chains": 8,
-    "fp_max_unit": 0.1,
+    "fp_max_unit": 0.08,
     "source": f"{THESIS}: six stages, 1.5 ns, 45 nm; Table 2.5: 64-bit vectors, two hashes, one pattern per filter",
     "assumed": ("units", "chains", "representative", "fp_max_unit", "match_levels", "order"),
 }

@@ -145,14 +145,22 @@ def with_table(bank: Bank) -> Bank:
 
 
 def _screen_counts(keys: Array, counts: Array, bank: Bank) -> float:
-    """Return the share of false hits among the queries that miss, from how often every key occurs."""
+    """Return the share of false hits among the queries that miss, from how often every key occurs.
+
+    Zero times another weight than those stored, answered by a filter that puts out zero, is right and not counted.
+    """
     from archsim.accelerators.bloom.kernel import FALSE_HIT
 
     tops, apx = bank.patterns.tops.astype(np.uint64), np.uint64(bank.shape.apx)
     stored = np.isin(keys, tops[:, 0] << apx | tops[:, 1])
-    found = answer_table(bank)[keys[~stored]]
-    queries = int(counts[~stored].sum())
-    return int(counts[~stored][found >= FALSE_HIT].sum()) / queries if queries else 0.0
+    keys, counts = keys[~stored], counts[~stored]
+    found = answer_table(bank)[keys]
+    size = np.uint64((1 << (bank.shape.apx - 1)) - 1)
+    zero = ((keys >> apx & size) == 0) | ((keys & size) == 0)
+    false = np.flatnonzero(found >= FALSE_HIT)
+    wrong = false[~(zero[false] & (bank.outputs[found[false] - FALSE_HIT] == 0))]
+    queries = int(counts.sum())
+    return int(counts[wrong].sum()) / queries if queries else 0.0
 
 
 def _screen_products(one: Operands, apx: int, bank: Bank) -> float:
