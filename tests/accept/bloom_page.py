@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import islice
@@ -14,6 +15,8 @@ from archsim.accelerators.bloom.profile import frequent_products, key_counts, op
 from archsim.accelerators.bloom.stream import stream_of
 from archsim.config import load_study
 from archsim.run import simulate
+from archsim.session import Session
+from archsim.workload.bench import Workbench
 from archsim.workload.calibrate import calibration_inputs
 from archsim.workload.datasets import load_data
 from archsim.workload.networks import load_network
@@ -105,6 +108,20 @@ def kernel(name: str, level: int = 1, images: int = 6, **fields: Any) -> Any:
     sets = [f"workload.network={name}.yaml", f"{npu}.preset={name}-t23", f"knobs.kernel.bloom_match={level}",
             f"workload.data.images={images}"]  # fmt: skip
     return simulate(load_study("bloom-sobel-study.yaml", [*sets, *(f"{npu}.{k}={v}" for k, v in fields.items())]))
+
+
+def photograph_seconds() -> float:
+    """Wall seconds of one photograph through Sobel, level 1; profile and design of the filters come before."""
+    study = load_study("bloom-sobel-study.yaml", ["workload.data.images=1"])
+    session = Session(Workbench(study.workload, study.folder), study, study.assign)
+    (layer,) = session.network.layers
+    seat = session.seat(layer, study.setting["kernel"])
+    assert session.bench.data is not None
+    x = session.bench.data.images[:, None].astype(np.float32)
+    seat.execute(x, 0)
+    started = time.perf_counter()
+    seat.execute(x, 0)
+    return time.perf_counter() - started
 
 
 def unit_hits(result: Any) -> dict[str, float]:

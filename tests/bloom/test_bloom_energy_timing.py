@@ -177,7 +177,7 @@ def test_reload_at_a_layer_takes_patterns_and_outputs() -> None:
     setting = LayerSetting({"bloom_match": 4})
     one = case("plain", fp_max_unit=1.0)
     bank = one.stored(setting).extra.banks["mul"]
-    assert reload_cycles({"mul": bank}) == 20 + bank.filters and bank.filters < 20
+    assert reload_cycles({"mul": bank}) == 20 + bank.filters
     cycles = {}
     for profile in ("layer", "global"):
         same = case("plain", fp_max_unit=1.0, profile=profile)

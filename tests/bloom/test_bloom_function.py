@@ -116,7 +116,7 @@ def test_level_0_is_the_sequential_reference_bit_for_bit(layer: Layer) -> None:
 @pytest.mark.parametrize("wiring", [("per_bf", "per_output"), ("shared", "per_output"), ("shared", "single")], ids=str)
 def test_filtered_layers_equal_the_units_one_by_one(apx: int, wiring: tuple[str, str]) -> None:
     """Tables (9 bits) and hashes (16 bits) against asking the filters operation by operation; both wirings."""
-    layer = next(one for one in CONVS if one.name == "grouped")
+    layer = next(one for one in CONVS if one.name == "depthwise")
     levels = ((apx, 12),) * 5
     machine, x, params, calibrated = machine_and_params(
         layer, match_levels=levels, hash=wiring[0], vector=wiring[1], fp_max_unit=1.0, m=32
@@ -197,6 +197,19 @@ def test_patterns_with_one_output_share_a_filter() -> None:
     assert totals == sorted(totals, reverse=True)
     for f, (a, b) in enumerate(pairwise(first)):
         assert (grouped.outputs[a:b].view(np.uint32) == outputs[f].view(np.uint32)).all()
+
+
+def test_patterns_of_a_filter_may_be_limited() -> None:
+    """Further patterns of an output go to filters of their own, with the same output."""
+    operands, _ = counted([CONVS[0]], 9)
+    chosen = frequent_products(operands, 9, 30, "mean", key_counts(operands, 9))
+    for limit in (1, 3):
+        grouped, first, outputs = replace(chosen, per_filter=limit).by_filter()
+        assert np.diff(first).max() == limit and len(grouped.counts) == 30
+        assert (limit == 1) == (len(outputs) == 30)
+        for f, (a, b) in enumerate(pairwise(first)):
+            assert (grouped.outputs[a:b].view(np.uint32) == outputs[f].view(np.uint32)).all()
+        assert len(set(outputs.view(np.uint32).tolist())) < len(outputs)
 
 
 def test_outputs_first() -> None:

@@ -65,6 +65,9 @@ class BloomConfig(AcceleratorConfig):
         description="levels 1.. of bloom_match: bits of every operand that are compared, patterns stored",
     )
     filters: dict[UnitKind, UnitFilters] = Field(default_factory=dict, description="kinds of unit with their own")
+    patterns_per_filter: Count | None = Field(
+        default=None, description="most patterns of one filter; none: all that share an output (#inp_BF)"
+    )
     representative: Literal["mean", "mid", "first", "trunc"] = Field(
         default="mean", description="what a pattern stands for: mean of its outputs, middle operands, ..."
     )
@@ -106,7 +109,8 @@ CNN: Mapping[str, Any] = {
     "prices": "thesis-t22",
     "units": 16,
     "chains": 8,
-    "fp_max_unit": 0.08,
+    "patterns_per_filter": 1,
+    "fp_max_unit": 0.04,
     "source": f"{THESIS}: six stages, 1.5 ns, 45 nm; Table 2.5: 64-bit vectors, two hashes, one pattern per filter",
     "assumed": ("units", "chains", "representative", "fp_max_unit", "match_levels", "order"),
 }

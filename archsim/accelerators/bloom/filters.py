@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from archsim.accelerators.bloom.floats import FLOAT_BITS
 from archsim.accelerators.bloom.h3 import (
     Array,
     Shape,
@@ -33,18 +34,25 @@ NO_TAGS = np.zeros(0, np.int32)
 
 @dataclass(frozen=True, eq=False)
 class Patterns:
-    """What a unit stores, by descending count: tops uint32 (n, operands), counts int64 (n,), outputs float32 (n,)."""
+    """What a unit stores, by descending count: tops uint32 (n, operands), counts int64 (n,), outputs float32 (n,).
+
+    per_filter: most patterns of a filter, 0 for any number; further ones of an output get a filter of their own.
+    """
 
     tops: Array
     counts: Array
     outputs: Array
+    per_filter: int = 0
 
     def by_filter(self) -> tuple[Patterns, Array, Array]:
         """Return the patterns grouped by filter, first int64 (filters + 1,) and the filters' outputs float32.
 
         Filters go by descending count of all their patterns, then by their first pattern.
         """
-        bits = self.outputs.view(np.uint32)
+        bits = self.outputs.view(np.uint32).astype(np.uint64)
+        if self.per_filter:
+            before = np.array([np.count_nonzero(bits[:i] == one) for i, one in enumerate(bits)], np.uint64)
+            bits = bits | (before // np.uint64(self.per_filter)) << np.uint64(FLOAT_BITS)
         distinct, place, owner = np.unique(bits, return_index=True, return_inverse=True)
         totals = np.bincount(owner, self.counts, len(distinct))
         order = np.lexsort((place, -totals))
@@ -55,7 +63,7 @@ class Patterns:
         sizes = np.bincount(owner, minlength=len(distinct))
         first = np.concatenate([[0], np.cumsum(sizes)])
         chosen = Patterns(self.tops[grouped], self.counts[grouped], self.outputs[grouped])
-        return chosen, first, distinct[order].view(np.float32)
+        return chosen, first, distinct[order].astype(np.uint32).view(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,8 +133,9 @@ class Knowledge:
     ) -> tuple[Bank, float]:
         """Draw the hashes of one unit."""
         config = self.config
-        filters = len(np.unique(chosen.outputs.view(np.uint32)))
-        shape = Shape(filters if config.hash == "per_bf" else 1, unit.k, int(log2(unit.m)), OPERANDS[kind], apx)
+        chosen = replace(chosen, per_filter=config.patterns_per_filter or 0)
+        _, _, outputs = chosen.by_filter()
+        shape = Shape(len(outputs) if config.hash == "per_bf" else 1, unit.k, int(log2(unit.m)), OPERANDS[kind], apx)
         single, what = config.vector == "single", f"layer {name!r}, filters of {kind}"
         return designed(shape, chosen, config.hash_seed, config.fp_max_unit, screen, single=single, what=what)
 
