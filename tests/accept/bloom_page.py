@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from archsim.workload.datasets import load_data
 from archsim.workload.networks import load_network
 from tests.bloom.cases import THESIS
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "bloom.md"
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")
 ROWS = ((8, 10), (9, 5), (9, 10), (9, 20), (9, 30), (9, 40), (9, 50), (10, 10), (10, 50), (11, 10), (11, 50))
 EXACT_PATTERNS = (5, 10, 20, 30, 50)
@@ -199,6 +202,12 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     """Rows as a table of the page."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "| " + " | ".join(["---"] * len(rows[0])) + " |", *islice(lines, 1, None)])
+
+
+def shown(name: str) -> str:
+    """A table as the page shows it."""
+    (text,) = re.findall(rf"<!-- table {name} -->\n(.*?)\n?<!-- end -->", PAGE.read_text(), flags=re.DOTALL)
+    return str(text)
 
 
 if __name__ == "__main__":

@@ -191,5 +191,5 @@ def test_rates_of_the_contract_tables_are_rates() -> None:
 
 
 def test_shipped_table_prices_every_printed_vector() -> None:
-    text = (Path(__file__).parents[2] / "archsim/energy/tables/thesis-t22.yaml").read_text()
+    text = (Path(__file__).parents[2] / "archsim/accelerators/bloom/energy.yaml").read_text()
     assert all(f"{technology}_{m}:" in text for technology in ("rebf", "cmos") for m in (64, 128, 256, 512, 1024, 2048))

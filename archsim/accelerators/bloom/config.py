@@ -106,7 +106,7 @@ THESIS = (
 )
 CNN: Mapping[str, Any] = {
     "clock_MHz": 1000 / 1.5,
-    "prices": "thesis-t22",
+    "prices": "thesis-t33",
     "units": 16,
     "chains": 8,
     "patterns_per_filter": 1,
@@ -120,7 +120,7 @@ def _kernel(**filters: tuple[int, int, int, int]) -> Mapping[str, Any]:
     """Return the preset of an image kernel from rows (#Out, #In, m, k) of Table 2.3."""
     return {
         "clock_MHz": 1000 / 1.5,
-        "prices": "thesis-t22",
+        "prices": "thesis-t33",
         "units": 16,
         "chains": 64,
         "hash": "shared",
