@@ -17,9 +17,8 @@ from archsim.config import study_from_text
 from archsim.cosim.campaign import Bench, study_rows
 from archsim.cosim.simulator import build, choose_simulator, run
 from tests.accept import bloom_page
-from tests.accept.harness import Accept
-from tests.accept.test_snapea import needs_data, run_tests
-from tests.accept.tuned import tuned
+from tests.accept.test_snapea import Accept, needs_data, run_tests
+from tests.accept.tuned import curve, tuned
 from tests.bloom.cases import THESIS, random_bank
 from tests.cosim.test_rtl_bloom_filter import LENET, MNIST
 
@@ -180,18 +179,12 @@ def test_level_0(accept: Accept) -> None:
 )
 def test_sobel(accept: Accept) -> None:
     needs_data()
-    designs = bloom_page_curve()
+    designs = list(curve(tuned("bloom-sobel"))["designs"])
     told = "; ".join(
         f"{one['severity']}: " + ", ".join(f"{k} {one[f'{k}_rate']:g}" for k in ("add", "mul", "mac", "sqrt"))
         + f", {one['faults_mean_dB']:.1f} dB" for one in designs
     )  # fmt: skip
     accept(told, len(designs) == 2 and all(one["faults_mean_dB"] >= 25 for one in designs))
-
-
-def bloom_page_curve() -> list[dict[str, Any]]:
-    from tests.accept.tuned import curve
-
-    return list(curve(tuned("bloom-sobel"))["designs"])
 
 
 @pytest.mark.line("B17", "LeNet-5, 1000 MNIST images, 30 patterns of 9 bits", bound="<= 60 s wall on two cores")
