@@ -116,7 +116,7 @@ def test_level_0_is_the_sequential_reference_bit_for_bit(layer: Layer) -> None:
 @pytest.mark.parametrize("wiring", [("per_bf", "per_output"), ("shared", "per_output"), ("shared", "single")], ids=str)
 def test_filtered_layers_equal_the_units_one_by_one(apx: int, wiring: tuple[str, str]) -> None:
     """Tables (9 bits) and hashes (16 bits) against asking the filters operation by operation; both wirings."""
-    layer = next(one for one in CONVS if one.name == "grouped")
+    layer = next(one for one in CONVS if one.name == "depthwise")
     levels = ((apx, 12),) * 5
     machine, x, params, calibrated = machine_and_params(
         layer, match_levels=levels, hash=wiring[0], vector=wiring[1], fp_max_unit=1.0, m=32
