@@ -8,7 +8,7 @@ from pathlib import Path
 from archsim.errors import AssetError, did_you_mean
 
 _ROOT = Path(__file__).resolve().parent
-_SHIPPED = ("configs", "workloads/networks", "workloads/trained", "workloads", "rtl")
+_SHIPPED = ("configs", "workloads/networks", "workloads/image", "workloads/trained", "workloads", "rtl")
 
 
 def shipped_root() -> Path:

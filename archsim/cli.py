@@ -17,7 +17,7 @@ import typer
 from archsim.errors import ArchsimError, AssetError, CosimError
 
 if TYPE_CHECKING:
-    from archsim.session import Progress
+    from archsim.threads import Progress
 
 T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

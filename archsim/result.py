@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from archsim.energy import PriceTable, account
 from archsim.errors import MissingExtraError
 from archsim.units import cycles_to_us, power_mW_to_energy_pJ
 from archsim.workload.layers import Layer
+from archsim.workload.pictures import IDENTICAL_dB
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +94,15 @@ class Quality:
     value: float
     reference: float
     loss: float
+
+
+@dataclass(frozen=True)
+class PictureQuality(Quality):
+    """Mean likeness to the exact pictures, of so many, and those of the worst and the best."""
+
+    images: int
+    lowest_dB: float
+    highest_dB: float
 
 
 @dataclass(frozen=True)
@@ -339,6 +349,13 @@ def ratios(baseline: Totals, study: Totals) -> dict[str, float | None]:
         both = (one.energy_readings_pJ.get(name, one.energy_pJ) for one in (baseline, study))
         pairs[f"energy, {name}"] = (next(both), next(both))
     return {key: a / b if a is not None and b else None for key, (a, b) in pairs.items()}
+
+
+def picture_quality(psnr_dB: Sequence[float]) -> PictureQuality:
+    """Return the mean peak signal-to-noise ratio over pictures; equal ones count as IDENTICAL_dB."""
+    mean_dB = math.fsum(psnr_dB) / len(psnr_dB)
+    loss_dB = IDENTICAL_dB - mean_dB
+    return PictureQuality("psnr_dB", mean_dB, IDENTICAL_dB, loss_dB, len(psnr_dB), min(psnr_dB), max(psnr_dB))
 
 
 def quality_of(accuracy: Accuracy | None) -> Quality | None:

@@ -12,9 +12,9 @@ from archsim.approx import Setting
 from archsim.config import Study, check_layer_names, check_machine_settings
 from archsim.memory.base import RequestLog
 from archsim.result import Comparison, LayerResult, RunResult, Totals, quality_of, ratios
-from archsim.session import VECTOR_UNIT, Progress, Session
+from archsim.session import VECTOR_UNIT, Session
 from archsim.sim import Timeline
-from archsim.threads import limited_threads
+from archsim.threads import Progress, limited_threads
 from archsim.units import cycles_to_us
 from archsim.workload.bench import CALIBRATION_IMAGES, Workbench
 
@@ -35,9 +35,9 @@ def simulate(
     with limited_threads(threads):
         bench = Workbench(study.workload, study.folder)
         with study.source.errors_at(("workload", "network")):
-            bench.network  # noqa: B018 - loading here points errors at this field
+            bench.as_loaded  # noqa: B018 - loading here points errors at this field
         with study.source.errors_at(("workload", "data")):
-            bench.data  # noqa: B018
+            bench.network, bench.data  # noqa: B018 - an image kernel takes the size of the images
         check_layer_names(study, bench.network)
         check_machine_settings(study)
         main = Session(bench, study, study.assign, progress)
@@ -51,7 +51,7 @@ def simulate(
             totals=totals,
             layers=layers,
             accuracy=accuracy,
-            quality=quality_of(accuracy),
+            quality=quality_of(accuracy) or main.likeness(study.setting),
             compare_to=second,
             provenance=_provenance(main, [*layers, *(second.layers if second else ())]),
         )
@@ -79,7 +79,8 @@ def _second(bench: Workbench, study: Study, totals: Totals, progress: Progress |
     other = Session(bench, study, study.compare_assign, progress)
     accuracy = other.quality(study.setting)
     other_totals, layers = other.cost(study.setting)
-    return Comparison(other_totals, layers, quality_of(accuracy), ratios(other_totals, totals))
+    quality = quality_of(accuracy) or other.likeness(study.setting)
+    return Comparison(other_totals, layers, quality, ratios(other_totals, totals))
 
 
 def _provenance(session: Session, layers: Sequence[LayerResult]) -> dict[str, Any]:

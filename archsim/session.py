@@ -6,18 +6,18 @@ Function first, time second: `Session.quality` sends images through the network 
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import count, groupby
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from archsim.accelerators.addresses import addresses_of
-from archsim.accelerators.base import Activity, BatchActivity, Placement
+from archsim.accelerators.base import Activity, BatchActivity, Placement, Sample
 from archsim.accelerators.clockwork import Timed, simulate_batch
 from archsim.accelerators.seat import Seat
 from archsim.accelerators.trail import Trail
@@ -26,17 +26,18 @@ from archsim.approx import LayerSetting, Setting
 from archsim.config import Study
 from archsim.counts import Counts
 from archsim.energy import PriceTable, account
-from archsim.memory.base import Addresses
 from archsim.result import (
     Accuracy,
     BatchPart,
     LayerResult,
+    PictureQuality,
     Totals,
+    picture_quality,
     sum_parts,
     sum_totals,
     with_idle,
 )
-from archsim.threads import map_blocks
+from archsim.threads import Progress, Recent, map_blocks
 from archsim.units import cycles_to_us
 from archsim.workload.bench import Workbench, label_ranks
 from archsim.workload.calibrate import tensor_scales
@@ -45,18 +46,13 @@ from archsim.workload.formats import NumberFormat, Scale
 from archsim.workload.graph import walk
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array, LayerParams, Tensor
+from archsim.workload.pictures import as_picture, psnr_dB
 from archsim.workload.reference import host_compute, input_tensor, output_scale
 from archsim.workload.synthetic import synthetic_codes
 
 VECTOR_UNIT = "vector_unit"
 EXACT = LayerSetting()
 RECENT_SETTINGS = 4
-K = TypeVar("K")
-V = TypeVar("V")
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, steps finished, steps in all)."""
-
-
 Look = Callable[[Seat, Array], Any]
 """Called with a layer on its machine and the codes that are about to enter it."""
 
@@ -73,23 +69,6 @@ class Visit:
     trail: Trail
 
 
-class Recent(OrderedDict[K, V]):
-    """The entries kept last; a study tries few settings at a time, a tuner hundreds one after another."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most, self.lock = most, Lock()
-
-    def keep(self, key: K, value: V) -> V:
-        """Store an entry as the newest and forget the oldest beyond the limit; threads may do so at once."""
-        with self.lock:
-            self[key] = value
-            self.move_to_end(key)
-            while len(self) > self.most:
-                self.popitem(last=False)
-        return value
-
-
 class Session:
     """One assignment of layers to machines; settings are tried on it one after another."""
 
@@ -101,10 +80,15 @@ class Session:
         self.memory = study.memory.build()
         self.where = {layer.name: self._machine_of(layer, assign) for layer in self.network.layers}
         self.placements = self._place()
-        self.addresses = self._address()
+        on_machines = {
+            name: (self.machines[on], study.machines[on].format) for name, on in self.where.items() if on != VECTOR_UNIT
+        }
+        self.addresses = addresses_of(self.network, on_machines)
         self.progress = progress or (lambda text, done, total: None)
         self._check_prices()
         self._scales: dict[NumberFormat, Mapping[str, Scale]] = {}
+        self._calibrations: dict[str, Any] = {}
+        self._calibrating = Lock()
         self._seats: Recent[tuple[str, str], Seat] = Recent(RECENT_SETTINGS * len(self.network.layers))
         self._timed: dict[tuple[object, ...], Timed] = {}
         self._trails: Recent[tuple[str, int], Trail] = Recent(RECENT_SETTINGS)
@@ -144,15 +128,6 @@ class Session:
         placed = (self.machines[name].place_all(mine) for name, mine in runs.items())
         return {name: placement for machine in placed for name, placement in machine.items()}
 
-    def _address(self) -> dict[str, Addresses]:
-        """Say where every tensor lies, once for all settings."""
-        formats = {name: machine.format for name, machine in self.study.machines.items()}
-        mine = {
-            layer: (self.machines[name], formats[name]) for layer, name in self.where.items() if name != VECTOR_UNIT
-        }
-        widest = max(number_format.bits for number_format in formats.values())
-        return addresses_of(self.network, mine, widest)
-
     def scales(self, number_format: NumberFormat) -> Mapping[str, Scale]:
         """Return the scale of every tensor in `number_format`, ties solved."""
         if number_format not in self._scales:
@@ -172,11 +147,14 @@ class Session:
         """Prepare and map a layer."""
         machine = self.machines[self.where[layer.name]]
         placement = self.placements[layer.name]
-        stored = machine.prepare(layer, self._params(layer), setting)
+        params = self._params(layer)
+        if machine.answers("calibrate") and not setting.exact and self.bench.has_calibration:
+            params = replace(params, calibration=self._calibration(self.where[layer.name]))
+        stored = machine.prepare(layer, params, setting)
         plan = machine.map(layer, stored, placement)
         name, seed = self.where[layer.name], self.study.seed
-        where = self.addresses[layer.name]
-        return Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed, where)
+        addresses = self.addresses[layer.name]
+        return Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed, addresses)
 
     def _params(self, layer: Layer) -> LayerParams:
         """Return the layer's parameters in its machine's format; a shape-only network has none, or synthetic ones."""
@@ -190,10 +168,25 @@ class Session:
             params = replace(params, x_mean=self.bench.channel_means[layer.inputs[0]])
         return params
 
+    def _calibration(self, name: str) -> Any:
+        """Return what a machine made of the calibration images; done once."""
+        with self._calibrating:
+            if name not in self._calibrations:
+                layers = [layer for layer in self.network.layers if self.where[layer.name] == name]
+                inputs = self.bench.calibration_inputs([layer.name for layer in layers])
+                params = {layer.name: self._params(layer) for layer in layers}
+                samples = [
+                    Sample(layer, one, one.format.encode(inputs[layer.name], one.x_scale))
+                    for layer in layers
+                    for one in (params[layer.name],)
+                ]
+                self._calibrations[name] = self.machines[name].calibrate(samples)
+            return self._calibrations[name]
+
     # steps 0-3: what the data does ---------------------------------------------------------------------------------
     def quality(self, setting: Setting, images: int | None = None) -> Accuracy | None:
         """Send the first `images` images (default: all) through the machines; returns None if the study has none."""
-        if self.bench.data is None:
+        if self.bench.data is None or self.network.makes_pictures:
             return None
         ranks = self._trail(setting, images or len(self.bench.data.images)).ranks
         assert ranks is not None
@@ -202,6 +195,14 @@ class Session:
             int((r < k).sum()) / len(ranks) for r, k in ((ranks, 1), (ranks, 5), (fp32, 1), (fp32, 5))
         )
         return Accuracy(len(ranks), top1, top5, top1_fp32, top5_fp32)
+
+    def likeness(self, setting: Setting, images: int | None = None) -> PictureQuality | None:
+        """Send the first `images` images through an image kernel; None if the network makes no pictures."""
+        if self.bench.data is None or not self.network.makes_pictures:
+            return None
+        psnr = self._trail(setting, images or len(self.bench.data.images)).psnr_dB
+        assert psnr is not None
+        return picture_quality(psnr.tolist())
 
     def macs_done(self, setting: Setting, images: int | None = None) -> dict[str, int]:
         """Return the MACs of every layer on a machine, summed over the images `quality` sends through."""
@@ -229,6 +230,8 @@ class Session:
         """Send images through the network, blocks in parallel, layer by layer."""
         for layer in self._machine_layers():
             self.seat(layer, setting.get(layer.name, EXACT))
+        if self.network.makes_pictures:
+            self.bench.fp32_pictures  # noqa: B018 - once, not in every block
         step = self.bench.block_images
         blocks = [(first, min(first + step, images)) for first in range(0, images, step)]
         steps, total = count(), len(blocks) * len(self.network.layers)
@@ -244,14 +247,18 @@ class Session:
     ) -> Trail:
         """Send one block of images through the network."""
         (first, last), data, spec = block, self.bench.data, self.study.workload
-        assert data is not None and data.labels is not None
+        assert data is not None
         pixels = data.images[first:last]
         ragged = -len(pixels) % spec.batch
         pixels = np.concatenate([pixels, pixels[-1:].repeat(ragged, axis=0)]) if ragged else pixels
         timed_batches = max(0, min(last, spec.images_timed) - first) // spec.batch
         visit = Visit(setting, first, timed_batches, advance, look, Trail())
-        logits = walk(self.network, self._input(pixels), partial(self._compute, visit)).values()[: last - first]
-        visit.trail.ranks = label_ranks(logits, data.labels[first:last])
+        y = walk(self.network, self._input(pixels), partial(self._compute, visit)).values()[: last - first]
+        if self.network.makes_pictures:
+            visit.trail.psnr_dB = psnr_dB(as_picture(y), self.bench.fp32_pictures[first:last])
+        else:
+            assert data.labels is not None
+            visit.trail.ranks = label_ranks(y, data.labels[first:last])
         return visit.trail
 
     def _input(self, pixels: Array) -> Tensor:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Lock
 from typing import TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
+K = TypeVar("K")
+V = TypeVar("V")
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps finished, steps in all), from any thread."""
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
@@ -47,3 +53,20 @@ def map_blocks(work: Callable[[A], B], blocks: Iterable[A]) -> list[B]:
     workers = thread_limit()
     with limited_threads(1), ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, blocks))
+
+
+class Recent(OrderedDict[K, V]):
+    """The entries kept last; a study tries few settings at a time, a tuner hundreds one after another."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.lock = most, Lock()
+
+    def keep(self, key: K, value: V) -> V:
+        """Store an entry as the newest and forget the oldest beyond the limit; threads may do so at once."""
+        with self.lock:
+            self[key] = value
+            self.move_to_end(key)
+            while len(self) > self.most:
+                self.popitem(last=False)
+        return value

@@ -30,21 +30,21 @@ class Use(NamedTuple):
     last: int
 
 
-def addresses_of(
-    network: Network, where: Mapping[str, tuple[Accelerator, NumberFormat]], word_bits: int
-) -> dict[str, Addresses]:
+def addresses_of(network: Network, where: Mapping[str, tuple[Accelerator, NumberFormat]]) -> dict[str, Addresses]:
     """Return the addresses of every layer on a machine, N of the layers being the batch.
 
-    `where`: machine and format of those layers; other tensors have words of `word_bits`. Spilled psums lie behind all
-    maps. A map has room for the padding of its readers.
+    `where`: machine and format of those layers; other tensors have words as wide as the widest. Spilled psums lie
+    behind all maps. A map has room for the padding of its readers.
     """
+    bits = {name: number_format.bits for name, (_, number_format) in where.items()}
+    word_bits = max(bits.values())
     weights, end = {}, 0
     for layer in network.layers:
         if layer.name in where:
             machine, number_format = where[layer.name]
             weights[layer.name] = end
             end += _rounded(machine.weight_bytes(layer, number_format))
-    maps = first_fit(map_uses(network, {name: f.bits for name, (_, f) in where.items()}, word_bits), end)
+    maps = first_fit(map_uses(network, bits, word_bits), end)
     uses = {use.name: use for use in map_uses(network, {}, word_bits)}
     spills = max(maps[name] + _rounded(use.n_bytes) for name, use in uses.items())
     return {

@@ -148,6 +148,14 @@ Candidate = tuple[Mapping[str, Any] | None, ...]
 """A row of a `levels:` table (without filter and level) for every filter; None: the filter stays exact."""
 
 
+class Sample(NamedTuple):
+    """What enters a layer on the calibration images: codes x (images, ...) in its machine's format."""
+
+    layer: Layer
+    params: LayerParams
+    x: Array
+
+
 class Profiled(NamedTuple):
     """What a candidate does to each filter: MACs done int64 (M,), sums of |change of an output| float64 (M,)."""
 
@@ -235,12 +243,20 @@ class Accelerator(ABC):
     @property
     def can_expect(self) -> bool:
         """True if the machine counts from zero fractions, so shape-only networks need no tensors."""
-        return type(self).expect is not Accelerator.expect
+        return self.answers("expect")
+
+    def answers(self, hook: str) -> bool:
+        """Tell whether the machine has an optional hook."""
+        return getattr(type(self), hook) is not getattr(Accelerator, hook)
 
     @property
     def reads_channel_means(self) -> bool:
         """True if `prepare` needs the mean activation of every input channel (`LayerParams.x_mean`)."""
         return False
+
+    def calibrate(self, samples: Sequence[Sample]) -> Any:
+        """Return `params.calibration` of approximated layers, from samples of all of this machine's; optional."""
+        raise NotImplementedError
 
     def place(self, layers: Sequence[Layer]) -> dict[str, Placement]:
         """Decide for a run of consecutive layers what stays on chip; default: everything in DRAM."""
@@ -325,6 +341,6 @@ def accelerator_class(kind: str) -> type[Accelerator]:
 
 __all__ = [
     "Accelerator", "AcceleratorConfig", "Activity", "BatchActivity", "Candidate", "Clockwork", "Column", "Draws",
-    "Placement", "Plan", "Profiled", "RtlBlock", "RtlCase", "RtlModel", "Signals", "Stored", "Timing",
+    "Placement", "Plan", "Profiled", "RtlBlock", "RtlCase", "RtlModel", "Sample", "Signals", "Stored", "Timing",
     "accelerator_class", "known_accelerators",
 ]  # fmt: skip

@@ -17,7 +17,8 @@ from archsim.workload.params import Array
 @dataclass
 class Trail:
     """What is kept of a pass: activities of the timed batches, MACs of all of them, words that need telling, the rank
-    of every right label among the logits, and what an onlooker wanted to keep of every layer and block.
+    of every right label among the logits or the likeness of every picture, and what an onlooker wanted to keep of
+    every layer and block.
     """
 
     activities: dict[str, list[BatchActivity]] = field(default_factory=dict)
@@ -27,6 +28,7 @@ class Trail:
     saturated_words: Counter[str] = field(default_factory=Counter)
     overflow_events: Counter[str] = field(default_factory=Counter)
     ranks: Array | None = None
+    psnr_dB: Array | None = None
 
     def note(self, layer: Layer, activity: Activity, timed_batches: int) -> None:
         """Keep the activities of the timed batches and add up what was saturated."""
@@ -38,7 +40,7 @@ class Trail:
     @classmethod
     def joined(cls, parts: Sequence[Trail]) -> Trail:
         """Join the trails of consecutive blocks of images."""
-        whole = cls(ranks=np.concatenate([part.ranks for part in parts if part.ranks is not None]))
+        whole = cls(ranks=_joined([part.ranks for part in parts]), psnr_dB=_joined([part.psnr_dB for part in parts]))
         for part in parts:
             for name, activities in part.activities.items():
                 whole.activities.setdefault(name, []).extend(activities)
@@ -49,3 +51,9 @@ class Trail:
             whole.saturated_words.update(part.saturated_words)
             whole.overflow_events.update(part.overflow_events)
         return whole
+
+
+def _joined(parts: Sequence[Array | None]) -> Array | None:
+    """Return what was noted of every image, None if nothing was."""
+    given = [part for part in parts if part is not None]
+    return np.concatenate(given) if given else None

@@ -21,6 +21,7 @@ class Knob:
 
     `levels` is the number of levels including 0 = exact; None if the study file's `levels:` table defines them. `grid`
     names the values a tuner combines to candidates for such a table, `limits` the least and greatest of each.
+    `always_saves` False: whether a higher level takes less energy depends on the data; the machine's README says why.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Knob:
     about: str = ""
     grid: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
+    always_saves: bool = True
 
     def grid_with(self, changes: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
         """Return the grid with other values for some names. Raises: StudyError with name, value and limits."""

@@ -20,8 +20,8 @@ from archsim.cosim.verilog import read_module, source_of
 from archsim.errors import CosimError, MappingError, StudyError, did_you_mean
 from archsim.memory.base import Memory, MemoryConfig, known_memories
 from archsim.rtl import RtlBlock, RtlCase
-from archsim.session import Progress, Session
-from archsim.threads import limited_threads
+from archsim.session import Session
+from archsim.threads import Progress, limited_threads
 from archsim.workload.bench import Workbench
 from archsim.workload.params import Array
 from archsim.yamlfile import YamlFile, parse_yaml, validate

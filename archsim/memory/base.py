@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -17,6 +17,7 @@ from archsim.counts import Action, Column, Counts
 from archsim.energy import PriceTable
 from archsim.errors import StudyError, did_you_mean
 from archsim.rtl import RtlBlock
+from archsim.threads import Progress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,8 +27,6 @@ Direction = Literal["read", "write"]
 Region = Literal["weights", "ifmap", "ofmap", "other"]
 Addresses: TypeAlias = Mapping[Region, int]
 """Byte addresses at which a layer's regions begin; `other` are spilled psums."""
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, steps finished, steps in all)."""
 NOWHERE: Addresses = {}
 """All regions begin at 0."""
 

@@ -42,7 +42,7 @@ class Kind:
 
 
 RUN = Kind("result.json", ("layers.csv", "energy.csv", "study.resolved.yaml", "ert.yaml", "run.log", "trace.json"))
-TUNING = Kind("curve.json", ("curve.csv", "run.log", "loss-*"))
+TUNING = Kind("curve.json", ("curve.csv", "run.log", "loss-*", "design-*"))
 
 
 def result_json(result: RunResult) -> str:

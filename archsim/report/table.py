@@ -213,6 +213,12 @@ def _facts(result: Mapping[str, Any]) -> Text:
             f"accuracy   top-1 {100 * a['top1']:.2f} % (fp32 {100 * a['top1_fp32']:.2f} %), "
             f"top-5 {100 * a['top5']:.2f} % (fp32 {100 * a['top5_fp32']:.2f} %) on {a['images']} images"
         )
+    if result["quality"] and result["quality"]["metric"] == "psnr_dB":
+        q = result["quality"]
+        lines.append(
+            f"quality    {q['value']:.2f} dB to the exact pictures, {q['lowest_dB']:.2f} to {q['highest_dB']:.2f} "
+            f"(equal: {q['reference']:g}), {q['images']} images"
+        )
     lines += _range_lines(result["layers"])
     power = energy_pJ_to_power_mW(totals["energy_pJ"], totals["latency_us"])
     per_mac = f"{totals['energy_pJ'] / totals['macs_done']:.3g} pJ/MAC, " if totals["macs_done"] else ""

@@ -15,6 +15,8 @@ FIGURES = ("lost", "unseen", "MACs done", "unseen", "latency", "speedup", "energ
 
 def tune_report(curve: Mapping[str, Any]) -> RenderableType:
     """Return one row per bound, the exact network above them, and what it took to find them."""
+    if "designs" in curve:
+        return design_report(curve)
     tune, exact, effort = curve["tune"], curve["exact"], curve["evaluations"]
     title = f"{tune['name']}: {tune['method']} on {tune['study']}; losses in points, figures per image"
     table = plain_table(title, ("allowed",), FIGURES)
@@ -31,6 +33,19 @@ def tune_report(curve: Mapping[str, Any]) -> RenderableType:
         *(f"study      {point['study']}" for point in curve["points"]),
     ]
     return Group(table, Text("\n".join(facts)))
+
+
+def design_report(curve: Mapping[str, Any]) -> RenderableType:
+    """Return a column per design, a row per figure."""
+    tune, designs, effort = curve["tune"], curve["designs"], curve["evaluations"]
+    names = list(dict.fromkeys(name for one in designs for name in one))
+    head = names[0]
+    table = plain_table(f"{tune['name']}: {tune['method']} on {tune['study']}", (head,), [one[head] for one in designs])
+    for name in names[1:]:
+        values = (one.get(name, "-") for one in designs)
+        table.add_row(name, *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values))
+    facts = f"images     {effort['images']} to find rates, {tune['test']['images']} unseen; {effort['pictures']} passes"
+    return Group(table, Text(facts))
 
 
 def _figures(point: Mapping[str, Any], exact: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from archsim.accelerators.base import Candidate
 from archsim.errors import StudyError, did_you_mean
-from archsim.session import Progress
+from archsim.threads import Progress
 from archsim.tuner.problem import Problem
 from archsim.yamlfile import Written
 
@@ -35,8 +35,25 @@ class Solution:
         return sum(self.macs_by_layer.values())
 
 
+@dataclass(frozen=True)
+class Design:
+    """A machine designed for one severity of errors, and what it does: a row of figures for the table.
+
+    `fields` are of the machine's Config, `knobs` levels by layer; both stand in the study that is written.
+    """
+
+    name: str
+    row: Mapping[str, Any]
+    fields: Mapping[str, Any]
+    knobs: Mapping[str, Mapping[str, int]]
+
+
 class Method(Protocol):
-    """A module of this package named after its algorithm."""
+    """A module of this package named after its algorithm.
+
+    One that designs machines instead of choosing levels has `design(problem, unseen, options, progress)`, which returns
+    a list of `Design` and the evaluations it took.
+    """
 
     Options: type[Written]
 
@@ -53,7 +70,7 @@ def find_method(name: str) -> Any:
     known = {}
     for found in pkgutil.iter_modules(here.__path__):
         module = importlib.import_module(f"{here.__name__}.{found.name}")
-        if hasattr(module, "solve") and hasattr(module, "Options"):
+        if hasattr(module, "Options") and (hasattr(module, "solve") or hasattr(module, "design")):
             known[found.name] = module
     if name not in known:
         raise StudyError(f"unknown method {name!r}{did_you_mean(name, known)}")

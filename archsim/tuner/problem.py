@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,14 @@ from archsim.approx import Knob, LayerSetting, Setting
 from archsim.config import Study, check_layer_names
 from archsim.errors import StudyError
 from archsim.result import Totals
-from archsim.session import Progress, Session
+from archsim.session import Session
+from archsim.threads import Progress
 from archsim.tuner.store import Store, TrialKey
 from archsim.workload.bench import Workbench
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array
 from archsim.workload.spec import DataSpec
+from archsim.yamlfile import validate
 
 SAMPLE_IMAGES = 32
 """Images whose partial sums candidates are taken from: the first ones, whatever memory and threads there are."""
@@ -39,6 +41,19 @@ class Trial:
     def macs_done(self) -> int:
         """MACs of all layers."""
         return sum(self.macs_by_layer.values())
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Peak signal-to-noise ratio to the exact pictures: mean, worst and best."""
+
+    mean_dB: float
+    lowest_dB: float
+    highest_dB: float
+
+    def to_dict(self, what: str) -> dict[str, float]:
+        """Return the three as figures of `what`."""
+        return {f"{what}_{name}": value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +112,41 @@ class Problem:
             self.store.put(key, found)
             self.measured += 1
         return Trial(**found)
+
+    def likeness(self, setting: Setting) -> Likeness:
+        """Return how close pictures come to the exact ones. Raises: StudyError if the network makes none."""
+        key = self._key("likeness", _hash(_plain(setting)))
+        found = self.store.get(key)
+        if found is None:
+            quality = self.session.likeness(setting)
+            if quality is None:
+                raise StudyError(f"{self.bench.network.name} makes no pictures: the method needs an image kernel")
+            found = {"mean_dB": quality.value, "lowest_dB": quality.lowest_dB, "highest_dB": quality.highest_dB}
+            self.store.put(key, found)
+            self.measured += 1
+        return Likeness(**found)
+
+    def unit_energy(self, setting: Setting) -> float:
+        """Return the energy on the machines of the timed images, memory left out."""
+        key = self._key(f"unit energy {self.study.workload.images_timed}", _hash(_plain(setting)))
+        found = self.store.get(key)
+        if found is None:
+            _, layers = self.session.cost(setting)
+            memory = self.session.memory.prices.prices
+            found = sum(pJ for one in layers for action, pJ in one.energy_pJ.items() if action not in memory)
+            self.store.put(key, found)
+        return float(found)
+
+    def with_fields(self, fields: Mapping[str, Any]) -> Problem:
+        """Return the problem with Config fields of its only machine changed. Raises: StudyError."""
+        if len(self.study.machines) != 1:
+            raise StudyError(f"a platform of one machine is needed, got {', '.join(self.study.machines)}")
+        ((name, spec),) = self.study.machines.items()
+        config = validate(type(spec.config), {**spec.config.model_dump(), **fields}, self.study.source)
+        study = self.study.replace(machines={name: replace(spec, config=config)})
+        workload = study.workload
+        assert workload.data is not None and workload.calibration is not None
+        return Problem(study, workload.data, workload.calibration, workload.images_timed, self.store)
 
     def cost(self, setting: Setting) -> Totals:
         """Return time and energy of the timed images."""

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from archsim.accelerators.base import Candidate
 from archsim.approx import Setting
-from archsim.session import Progress
+from archsim.threads import Progress
 from archsim.tuner.method import Solution
 from archsim.tuner.problem import LayerProfile, Problem, Trial
 from archsim.tuner.settings import layer_setting

@@ -24,7 +24,9 @@ class TuneSpec(Written):
 
     study: str
     method: str
-    max_loss_points: list[Points] = Field(min_length=1)
+    max_loss_points: list[Points] | None = Field(
+        default=None, min_length=1, description="of methods that choose levels"
+    )
     optimise: DataSpec
     test: DataSpec
     store: str | None = Field(default=None, description="SQLite file of finished trials, beside the result folder")
@@ -84,7 +86,8 @@ def _check(spec: TuneSpec, study: Study, source: YamlFile) -> None:
             raise source.error(
                 ("tune", field, "images"), f"must be a multiple of batch {study.workload.batch}, got {data.images}"
             )
-    if len(set(spec.max_loss_points)) < len(spec.max_loss_points):
+    bounds = spec.max_loss_points or []
+    if len(set(bounds)) < len(bounds):
         raise source.error(("tune", "max_loss_points"), f"must differ, got {spec.max_loss_points}")
     batch, limit = study.workload.batch, spec.test.images
     if spec.cost_images > limit or spec.cost_images % batch:

@@ -15,9 +15,8 @@ import yaml
 from archsim import __version__, assets
 from archsim.approx import Setting
 from archsim.errors import StudyError
-from archsim.session import Progress
-from archsim.threads import limited_threads
-from archsim.tuner.method import Solution, find_method
+from archsim.threads import Progress, limited_threads
+from archsim.tuner.method import Design, Solution, find_method
 from archsim.tuner.problem import Problem
 from archsim.tuner.settings import layer_setting
 from archsim.tuner.spec import TuneRequest
@@ -61,6 +60,10 @@ def tune(
             problem = Problem(study, spec.optimise, calibration, study.workload.batch, trials, progress)
         with request.source.errors_at(("tune", "test")):
             unseen = Problem(study, spec.test, calibration, spec.cost_images, trials, progress)
+        if hasattr(method, "design"):
+            return _designed(request, method, (problem, unseen), options, told, folder)
+        if not spec.max_loss_points:
+            raise request.source.error(("tune",), f"method {spec.method} needs max_loss_points, as [0, 1]")
         with request.source.errors_at(("tune", "study")):
             problem.check_modes()
         try:
@@ -73,6 +76,53 @@ def tune(
             points.append(_point(solution, problem, unseen))
         curve = _curve(request, problem, unseen, points, evaluations)
     return TuneResult(curve, _files(request, calibration, solutions, curve, folder))
+
+
+def _designed(
+    request: TuneRequest, method: Any, problems: tuple[Problem, Problem], options: Any, told: Progress, folder: Path
+) -> TuneResult:
+    """Let a method design machines: a table of figures, and a study of each."""
+    try:
+        designs, evaluations = method.design(*problems, options, told)
+    except StudyError as error:
+        raise request.source.error(("tune", "options"), error.rule) from error
+    rows = [{**design.row, "study": f"design-{design.name}/study.yaml"} for design in designs]
+    curve = {
+        "schema": SCHEMA,
+        "archsim": __version__,
+        "tune": {"name": request.name, **request.spec.model_dump()},
+        "designs": rows,
+        "evaluations": {"pictures": evaluations, "images": problems[0].images},
+    }
+    files: dict[str, str | Rows] = {"curve.json": json.dumps(curve, indent=1) + "\n", "curve.csv": rows}
+    for design in designs:
+        name = f"design-{design.name}"
+        files[f"{name}/study.yaml"] = _design_text(request, design, folder / name)
+    return TuneResult(curve, files)
+
+
+def _design_text(request: TuneRequest, design: Design, folder: Path) -> str:
+    """Return the study with the machine as designed."""
+    data = copy.deepcopy(request.study.source.data)
+    data["name"] = f"{request.study.name}-{design.name}"
+    for machine in data["platform"]["accelerators"].values():
+        machine.update(design.fields)
+    data["knobs"] = {layer: dict(levels) for layer, levels in design.knobs.items()}
+    data.pop("levels", None)
+    _point_files(data, request.study.folder, folder)
+    head = f"# Designed by archsim tune ({request.spec.method}): {design.name}.\n"
+    return head + yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None)
+
+
+def _point_files(data: dict[str, Any], beside: Path, folder: Path) -> None:
+    """Name network, prices and images that lie beside the study from `folder`."""
+    workload = data["workload"]
+    _point_at(workload, "network", beside, folder)
+    for machine in data["platform"]["accelerators"].values():
+        _point_at(machine, "prices", beside, folder)
+    for key in ("data", "calibration"):
+        if isinstance(workload.get(key), dict):
+            _point_at(workload[key], "file", beside, folder)
 
 
 def _first_images(data: DataSpec) -> DataSpec:
@@ -170,15 +220,10 @@ def _study_text(
     workload = data["workload"]
     if not workload.get("calibration"):
         workload["calibration"] = calibration.model_dump(exclude_none=True)
-    _point_at(workload, "network", study.folder, folder)
-    for machine in data["platform"]["accelerators"].values():
-        _point_at(machine, "prices", study.folder, folder)
     for other, files in data["levels"].items():
         for layer in files if other != knob else ():
             _point_at(files, layer, study.folder, folder)
-    for key in ("data", "calibration"):
-        if isinstance(workload.get(key), dict):
-            _point_at(workload[key], "file", study.folder, folder)
+    _point_files(data, study.folder, folder)
     head = (
         f"# Found by archsim tune ({request.spec.method}): at most {solution.max_loss_points:g} points lost, "
         f"{solution.loss_points:.2f} on the images it was found on.\n"

@@ -24,6 +24,7 @@ from archsim.workload.layers import (
     Layer,
     Linear,
     Lrn,
+    OpStream,
     Pad,
     Pool,
     Reshape,
@@ -196,6 +197,12 @@ def _concat_shape(layer: Concat, inputs: Sequence[Shape]) -> Shape:
     return (sum(shape[0] for shape in inputs), *inputs[0][1:])
 
 
+def _op_stream_shape(layer: OpStream, inputs: Sequence[Shape]) -> Shape:
+    _require(inputs[0] == (1, layer.H, layer.W), f"expects (1, H, W) {1, layer.H, layer.W}, got {inputs[0]}")
+    _require(min(layer.P, layer.Q) > 0, f"an image needs pixels inside its border {layer.border}, got {inputs[0]}")
+    return (1, layer.P, layer.Q)
+
+
 def _lrn_shape(layer: Lrn, inputs: Sequence[Shape]) -> Shape:
     _require(layer.size > 0, f"size must be at least 1, got {layer.size}")
     return as_map(inputs[0])
@@ -238,4 +245,5 @@ _RULES: Mapping[type[Layer], Callable[[Any, Sequence[Shape]], Shape]] = {
     Pad: _pad_shape,
     BatchNorm: _same_shape,
     Wiring: _wiring_shape,
+    OpStream: _op_stream_shape,
 }

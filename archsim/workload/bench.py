@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +12,14 @@ import numpy as np
 from archsim.errors import WorkloadError
 from archsim.threads import map_blocks, thread_limit
 from archsim.units import MB
-from archsim.workload.calibrate import calibrate, channel_means
+from archsim.workload.calibrate import calibrate, calibration_inputs, channel_means
 from archsim.workload.datasets import DataSet, load_data
 from archsim.workload.graph import Network, walk
+from archsim.workload.image_kernel import sized_for
 from archsim.workload.layers import Layer
 from archsim.workload.networks import load_network
 from archsim.workload.params import Array
+from archsim.workload.pictures import as_picture
 from archsim.workload.reference import float_compute, input_tensor
 from archsim.workload.spec import DataSpec, WorkloadSpec
 
@@ -35,17 +37,26 @@ class Workbench:
     folder: Path
 
     @cached_property
-    def network(self) -> Network:
-        """The network with N = batch in every layer."""
+    def as_loaded(self) -> Network:
+        """The network of the file; an image kernel has the size its file states."""
         network = load_network(self.spec.network, self.folder, fold_input_norm=self.spec.fold_input_norm)
         if network.shape_only and self.spec.data is not None:
             raise WorkloadError(f"{network.name} is shape-only, it cannot classify images: leave workload.data out")
+        return network
+
+    @cached_property
+    def network(self) -> Network:
+        """The network with N = batch in every layer; an image kernel has the size of the images."""
+        network = self.as_loaded
+        if network.makes_pictures and self.data is not None:
+            network = sized_for(network, self.data.images)
         return network.with_batch(self.spec.batch)
 
     @cached_property
     def data(self) -> DataSet | None:
         """The images of the study, or None if it is timed from zero fractions or synthetic tensors."""
-        return self._load(self.spec.data, need_labels=True) if self.spec.data else None
+        need_labels = not self.as_loaded.makes_pictures
+        return self._load(self.spec.data, need_labels=need_labels) if self.spec.data else None
 
     @cached_property
     def calibration_images(self) -> Array:
@@ -66,6 +77,15 @@ class Workbench:
         return channel_means(self.network, self.calibration_images)
 
     @property
+    def has_calibration(self) -> bool:
+        """True if there are images to calibrate on."""
+        return self.spec.calibration is not None or self.spec.data is not None
+
+    def calibration_inputs(self, names: Collection[str]) -> Mapping[str, Array]:
+        """Return what enters the named layers on the calibration images in fp32, (images, ...)."""
+        return calibration_inputs(self.network, self.calibration_images, names)
+
+    @property
     def block_images(self) -> int:
         """Images per block: a multiple of the batch; blocks in parallel keep live tensors inside the memory budget."""
         shapes, batch = self.network.shapes, self.spec.batch
@@ -84,8 +104,16 @@ class Workbench:
         blocks = [data.images[first : first + step] for first in range(0, len(data.images), step)]
         return label_ranks(np.concatenate(map_blocks(self._fp32_logits, blocks)), data.labels)
 
+    @cached_property
+    def fp32_pictures(self) -> Array:
+        """What an image kernel makes of every image exactly, uint8 (images, 1, P, Q)."""
+        assert self.data is not None
+        step = self.block_images
+        blocks = [self.data.images[first : first + step] for first in range(0, len(self.data.images), step)]
+        return np.concatenate([as_picture(values) for values in map_blocks(self._fp32_logits, blocks)])
+
     def _fp32_logits(self, images: Array) -> Array:
-        """Return the fp32 logits of a block of images."""
+        """Return the fp32 outputs of a block of images."""
         return walk(self.network, input_tensor(self.network, images), float_compute(self.network))
 
     def zero_fractions(self, layer: Layer) -> tuple[float, float]:

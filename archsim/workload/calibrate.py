@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -51,6 +51,32 @@ def channel_means(network: Network, images: Array) -> dict[str, Array]:
         for tensor, values in found.items():
             sums[tensor] = sums.get(tensor, 0.0) + values
     return {tensor: values / len(images) for tensor, values in sums.items()}
+
+
+def calibration_inputs(network: Network, images: Array, names: Collection[str]) -> dict[str, Array]:
+    """Return what enters the named layers of the fp32 network on `images` (raw pixels), float32 (images, ...).
+
+    Raises: WorkloadError as `calibrate`.
+    """
+    if not len(images):
+        raise WorkloadError("calibration needs at least 1 image; got 0")
+    blocks = [images[first : first + BLOCK_IMAGES] for first in range(0, len(images), BLOCK_IMAGES)]
+    parts = map_blocks(partial(_block_inputs, network, names), blocks)
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def _block_inputs(network: Network, names: Collection[str], images: Array) -> dict[str, Array]:
+    """Return the inputs of some layers for one block of images."""
+    kept: dict[str, Array] = {}
+    compute = float_compute(network)
+
+    def watched(layer: Layer, tensors: tuple[Array, ...]) -> Array:
+        if layer.name in names:
+            kept[layer.name] = tensors[0]
+        return compute(layer, tensors)
+
+    walk(network, input_tensor(network, images), watched)
+    return kept
 
 
 def _block_sums(network: Network, images: Array) -> dict[str, Array]:

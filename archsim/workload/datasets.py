@@ -1,7 +1,8 @@
-"""Data sets: by name (digits, mnist, cifar10) or any `.npz` with `images` and optional `labels` and `names`.
+"""Data sets: by name (digits, scenes, mnist, cifar10) or any `.npz` with `images` and optional `labels` and `names`.
 
 `digits` is scikit-learn's set of 1797 images of 8x8 pixels with values 0..16; it has no official split, so every image
-whose index is a multiple of 3 is a test image (599) and the others are for training (1198).
+whose index is a multiple of 3 is a test image (599) and the others are for training (1198). `scenes` are made up, grey
+and without labels: what image kernels are tried on where there are no photographs.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from archsim import assets
 from archsim.errors import MissingExtraError, WorkloadError, did_you_mean
 from archsim.workload.fetch import FETCHABLE, fetch, fetched_file
 from archsim.workload.npz import Header, headers, open_npz, read_rows
+from archsim.workload.pictures import SCENE_HEIGHT, SCENE_WIDTH, scenes
 
 __all__ = ["DataSet", "Found", "discover", "fetch", "load_data"]
 
 Array = npt.NDArray[Any]
 Split = Literal["train", "test"]
 DIGITS_TEST_EVERY = 3
+MOST_SCENES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +58,10 @@ def load_data(
         return _load_npz(assets.find(file, beside), images, first, need_labels)
     if name == "digits":
         return _load_digits(split, images, first)
+    if name == "scenes":
+        return _make_scenes(split, images, first)
     if name not in FETCHABLE:
-        raise WorkloadError(f"unknown data set {name!r}{did_you_mean(str(name), ('digits', *FETCHABLE))}")
+        raise WorkloadError(f"unknown data set {name!r}{did_you_mean(str(name), ('digits', 'scenes', *FETCHABLE))}")
     path = fetched_file(str(name), split)
     if not path.is_file():
         raise WorkloadError(f"data set {name!r} is not on this machine; download it with: archsim data fetch {name}")
@@ -76,6 +81,13 @@ def _load_digits(split: Split, images: int | None, first: int) -> DataSet:
     pixels = digits.images[chosen].astype(np.uint8)
     names = tuple(f"digit_{index:04d}" for index in chosen)
     return DataSet(pixels, digits.target[chosen].astype(np.int64), names, f"digits ({split})")
+
+
+def _make_scenes(split: Split, images: int | None, first: int) -> DataSet:
+    """Return made-up grey scenes, uint8 (N, 120, 160); there is no end of them."""
+    window = _window(f"scenes ({split})", MOST_SCENES, images, first)
+    names = tuple(f"scene_{index:04d}" for index in range(window.start, window.stop))
+    return DataSet(scenes(split, first, len(names)), None, names, f"scenes ({split})")
 
 
 def _window(source: str, available: int, images: int | None, first: int) -> slice:
@@ -131,7 +143,7 @@ class Found(NamedTuple):
 
 def discover(beside: Path | None = None) -> list[Found]:
     """Return the data sets and networks a study could name here, and where they are; broken files are left out."""
-    found = [*_found_digits(), *_found_fetched()]
+    found = [*_found_digits(), *_found_scenes(), *_found_fetched()]
     for folder in dict.fromkeys(path.resolve() for path in assets.search_folders(beside) if path.is_dir()):
         found += [one for path in sorted(folder.glob("*.npz")) if (one := _found_npz(path, path.name))]
         networks = sorted(path for pattern in _network_patterns(folder) for path in folder.glob(pattern))
@@ -151,6 +163,13 @@ def _found_digits() -> list[Found]:
     return [
         Found(f"digits ({split})", "data set", "scikit-learn", len(load_data("digits", split=split).images), (8, 8))
         for split in splits
+    ]
+
+
+def _found_scenes() -> list[Found]:
+    return [
+        Found(f"scenes ({split})", "data set", "made up", MOST_SCENES, (SCENE_HEIGHT, SCENE_WIDTH))
+        for split in ("test", "train")
     ]
 
 

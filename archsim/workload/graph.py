@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from archsim.workload.layers import Layer
+from archsim.workload.layers import Layer, OpStream
 
 FloatArray = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -66,6 +66,11 @@ class Network:
     def weight_count(self) -> int:
         """Trained weights of all layers, without biases."""
         return sum(layer.weight_count for layer in self.layers)
+
+    @property
+    def makes_pictures(self) -> bool:
+        """True if the output is a picture, judged by its likeness to the exact one, not by a label."""
+        return any(isinstance(layer, OpStream) and layer.output == self.output for layer in self.layers)
 
     def with_batch(self, batch: int) -> Network:
         """Return the network with N = `batch` in every layer."""

@@ -108,12 +108,16 @@ class Linear(Layer):
         return self.M * self.C
 
 
+Operand = tuple[str, float] | tuple[str, float, float]
+"""('pixel', dy, dx), ('minus_pixel', dy, dx) with its sign turned, ('constant', value) or ('step', index)."""
+
+
 @dataclass(frozen=True)
 class OpStep:
-    """One scalar operation; an operand is ('pixel', dy, dx), ('constant', value) or ('step', index)."""
+    """One scalar operation."""
 
     op: Literal["add", "mul", "mac", "sqrt"]
-    operands: tuple[tuple[str, float] | tuple[str, float, float], ...]
+    operands: tuple[Operand, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

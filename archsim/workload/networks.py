@@ -8,6 +8,7 @@ from pathlib import Path
 from archsim import assets
 from archsim.errors import AssetError, WorkloadError, did_you_mean
 from archsim.workload.graph import Network
+from archsim.workload.image_kernel import is_image_kernel, load_image_kernel
 from archsim.workload.onnx_import import import_onnx
 from archsim.workload.scalesim import load_topology
 from archsim.workload.shapes import load_shapes
@@ -21,7 +22,8 @@ SUFFIXES = (".onnx", *sorted(_SHAPE_ONLY))
 
 
 def load_network(name: str, beside: Path | None = None, *, fold_input_norm: bool = False) -> Network:
-    """Return the network called `name`: an ONNX file, a shape-only YAML, a SCALE-Sim topology CSV, or a shipped name.
+    """Return the network called `name`: an ONNX file, a YAML with shapes or an image kernel, a SCALE-Sim CSV, or a
+    shipped name.
 
     `beside` is the folder of the file that names the network. `fold_input_norm` folds the normalisation of the input
     into the first convolution, which then reads raw pixels.
@@ -35,6 +37,8 @@ def load_network(name: str, beside: Path | None = None, *, fold_input_norm: bool
         raise WorkloadError(f"{path.name}: a network file must end in {', '.join(SUFFIXES)}, got {suffix!r}")
     if fold_input_norm:
         raise WorkloadError(f"{path.name}: fold_input_norm needs trained weights, this network is shape-only")
+    if suffix != ".csv" and is_image_kernel(path):
+        return load_image_kernel(path)
     return _SHAPE_ONLY[suffix](path)
 
 
@@ -42,7 +46,7 @@ def _find(name: str, beside: Path | None) -> Path:
     """Return the file of `name`; a bare name is an ONNX file or a shipped shape list, never a study of that name."""
     if Path(name).suffix.lower() in SUFFIXES:
         return assets.find(name, beside)
-    for candidate in (f"{name}.onnx", f"networks/{name}.yaml", f"{name}.csv", name):
+    for candidate in (f"{name}.onnx", f"networks/{name}.yaml", f"image/{name}.yaml", f"{name}.csv", name):
         try:
             return assets.find(candidate, beside)
         except AssetError:
@@ -53,6 +57,6 @@ def _find(name: str, beside: Path | None) -> Path:
 def shipped_networks() -> list[str]:
     """Return the bare names that work without a file of one's own: shipped networks and those in the data folder."""
     root = assets.shipped_root() / "workloads"
-    folders = [root / "networks", root / "trained", assets.data_folder()]
+    folders = [root / "networks", root / "image", root / "trained", assets.data_folder()]
     found = {path.stem for folder in folders if folder for path in folder.glob("*") if path.suffix in SUFFIXES}
     return sorted(found)

@@ -44,7 +44,8 @@ class LayerParams:
     f_x+f_w fraction bits for fixed point, float32 values for floating formats.
     `y_scale` None: the layer produces the network's output and is not requantised. `reads_network_input`: x is the
     network's input (an image), not another layer's ofmap. `x_mean`: mean activation of every input channel over the
-    calibration images, float64 (C,), where a machine asked for it.
+    calibration images, float64 (C,), where a machine asked for it. `calibration`: what the machine's own `calibrate`
+    made of the calibration images.
     """
 
     format: NumberFormat
@@ -56,6 +57,7 @@ class LayerParams:
     x_non_negative: bool = False
     reads_network_input: bool = False
     x_mean: Array | None = None
+    calibration: Any = None
     source: FloatParams | None = None
 
 

@@ -20,7 +20,7 @@ from archsim.kernels.stepwise import accumulate_stepwise, overflow_possible
 from archsim.workload.encode import encode_params
 from archsim.workload.formats import AffineInt8, Fixed, NumberFormat, Scale
 from archsim.workload.graph import FloatArray, FloatParams, Network
-from archsim.workload.layers import Conv, Layer, Linear, OpStep, OpStream, Pads, Pair
+from archsim.workload.layers import Conv, Layer, Linear, Operand, OpStep, OpStream, Pads, Pair
 from archsim.workload.nodes import activate, activation_bounds, node_fixed, node_values, scale_and_shift
 from archsim.workload.params import Accumulation, Array, LayerParams, Tensor, requantise_shift
 
@@ -202,12 +202,12 @@ def op_stream_reference(layer: OpStream, x: Array) -> FloatArray:
     return np.broadcast_to(done[-1], (len(x), 1, layer.P, layer.Q)).copy()
 
 
-def _operand(layer: OpStream, ref: tuple[str, float] | tuple[str, float, float], x: Array, done: list[Array]) -> Array:
-    """Return a pixel at an offset, a constant, or an earlier result."""
-    if ref[0] == "pixel":
+def _operand(layer: OpStream, ref: Operand, x: Array, done: list[Array]) -> Array:
+    """Return a pixel at an offset, with its sign turned or not, a constant, or an earlier result."""
+    if ref[0] in ("pixel", "minus_pixel"):
         top, left = (layer.border + int(offset) for offset in ref[1:])
         shifted: Array = x[:, :, top : top + layer.P, left : left + layer.Q]
-        return shifted
+        return -shifted if ref[0] == "minus_pixel" else shifted
     return done[int(ref[1])] if ref[0] == "step" else np.asarray(ref[1], np.float32)
 
 

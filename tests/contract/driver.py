@@ -19,6 +19,7 @@ from archsim.accelerators.base import (
     Activity,
     BatchActivity,
     Plan,
+    Sample,
     Stored,
     known_accelerators,
 )
@@ -172,7 +173,15 @@ class Case:
         return parameters(self.layer, self.machine.formats[0], self.non_negative)
 
     def stored(self, setting: LayerSetting = EXACT) -> Stored:
-        return self.machine.prepare(self.layer, self.tensors[1], setting)
+        return self.machine.prepare(self.layer, self._calibrated, setting)
+
+    @cached_property
+    def _calibrated(self) -> LayerParams:
+        """The parameters, calibrated on the images of the case where the machine asks for it."""
+        x, params = self.tensors
+        if not self.machine.answers("calibrate"):
+            return params
+        return replace(params, calibration=self.machine.calibrate([Sample(self.layer, params, x)]))
 
     @cached_property
     def plan(self) -> Plan:

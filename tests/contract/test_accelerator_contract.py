@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pickle
@@ -24,6 +25,8 @@ from tests.contract.driver import EXACT, Case, all_cases, digests
 KINDS = known_accelerators()
 CASES = list(all_cases(KINDS))
 ROOT = Path(__file__).resolve().parents[2]
+FLOAT_ERROR = 1e-5
+"""Of the largest output of an image: a floating machine adds in its own order, the reference in that of BLAS."""
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -60,7 +63,8 @@ def test_level_0_equals_the_dense_reference(case: Case) -> None:
         np.testing.assert_array_equal(y, expected)
         assert y.dtype == expected.dtype
     else:
-        np.testing.assert_allclose(y, expected, rtol=10 * float(np.finfo(np.float32).eps))
+        largest = np.abs(expected).max(axis=tuple(range(1, expected.ndim)), keepdims=True)
+        assert (np.abs(y - expected) <= FLOAT_ERROR * largest).all() and y.dtype == expected.dtype
 
 
 def test_every_knob_is_exact_at_level_0(case: Case) -> None:
@@ -110,8 +114,12 @@ def test_inputs_are_not_modified(case: Case) -> None:
 
 
 def test_raising_a_level_never_raises_energy(case: Case) -> None:
-    """Same input, same plan; a machine that deviates says why in its README."""
+    """Same input, same plan; a machine whose knob deviates (`always_saves`) says why in its README."""
     for knob in case.machine.knobs:
+        if not knob.always_saves:
+            readme = Path(inspect.getfile(type(case.machine))).with_name("README.md")
+            assert f"`{knob.name}`" in readme.read_text(encoding="utf-8")
+            continue
         energies = [_energy_pJ(case, setting) for setting in case.settings(knob)]
         assert len(energies) > 1
         assert all(after <= before * (1 + 1e-12) for before, after in pairwise(energies)), energies

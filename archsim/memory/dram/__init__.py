@@ -12,12 +12,13 @@ from archsim.approx import Knob, LayerSetting, Setting
 from archsim.counts import Column, Counts
 from archsim.energy import PriceTable
 from archsim.errors import StudyError
-from archsim.memory.base import NOWHERE, Addresses, Memory, Progress, Region, RequestLog
+from archsim.memory.base import NOWHERE, Addresses, Memory, Region, RequestLog
 from archsim.memory.dram.config import DramConfig
 from archsim.memory.dram.energy import ACTIONS, REGIONS, dram_prices
 from archsim.memory.dram.presets import PRESETS
 from archsim.memory.dram.profiles import Level, Profile
 from archsim.memory.dram.rtl import BIT_ERROR_INJECTOR, DRAM_CTL
+from archsim.threads import Progress
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from archsim.errors import AssetError
-from archsim.memory.base import Progress, RequestLog
+from archsim.memory.base import RequestLog
 from archsim.memory.dram.config import LINE_BYTES, DramConfig
 from archsim.memory.dram.fields import Array
+from archsim.threads import Progress
 from archsim.units import us_to_ps
 
 SHORTEST = 8
