@@ -1,14 +1,11 @@
-"""Figures of docs/bloom.md, every table from runs; `python -m tests.accept.bloom_page TABLE` prints one."""
+"""The tables of docs/bloom.md, from runs: `python -m tests.accept.bloom_page` writes them into the page."""
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +19,10 @@ from archsim.workload.bench import Workbench
 from archsim.workload.calibrate import calibration_inputs
 from archsim.workload.datasets import load_data
 from archsim.workload.networks import load_network
+from tests.accept.page import Page, Rows, Table
+from tests.accept.tuned import ROOT
 from tests.bloom.cases import THESIS
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "bloom.md"
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")
 ROWS = ((8, 10), (9, 5), (9, 10), (9, 20), (9, 30), (9, 40), (9, 50), (10, 10), (10, 50), (11, 10), (11, 50))
 EXACT_PATTERNS = (5, 10, 20, 30, 50)
@@ -138,49 +136,42 @@ def unit_hits(result: Any) -> dict[str, float]:
 
 
 # tables ---------------------------------------------------------------------------------------------------------------
-def table_hits() -> list[list[str]]:
+def hits_rows() -> Rows:
     ours, more = hit_rates(600), hit_rates(3000)
     printed = {(row[0], row[1]): row[4] for row in THESIS["table_2.5"]} | {(10, 50): 57.1}
-    head = ["(bits, patterns)", "thesis", "layer, 600 images", "global, 600", "layer, 3000", "global, 3000"]
-    rows = [
+    return [
         [f"({apx}, {N})", str(printed.get((apx, N), "-")), *(f"{one[apx, N, scope]:.1f}" for one in (ours, more)
          for scope in ("layer", "global"))]
         for apx, N in ROWS
     ]  # fmt: skip
-    return [head, *rows]
 
 
-def table_exact() -> list[list[str]]:
+def exact_rows() -> Rows:
     found = exact_rates()
-    rows = [[str(N), f"{found[32, N, 'layer']:.1f}", f"{found[32, N, 'global']:.1f}"] for N in EXACT_PATTERNS]
-    return [["patterns", "layer", "global"], *rows]
+    return [[str(N), f"{found[32, N, 'layer']:.1f}", f"{found[32, N, 'global']:.1f}"] for N in EXACT_PATTERNS]
 
 
-def table_lenet() -> list[list[str]]:
+def lenet_rows() -> Rows:
     rows = []
     for apx, N, m, k, hits, accuracy, saved in THESIS["table_2.5"]:
         run = lenet(apx, N, m, k)
         ours = shares(run)
         rows.append([f"({apx}, {N})", f"({m}, {k})", f"{hits}", f"{ours['hits']:.1f}", f"{ours['false']:.1f}",
                      f"{saved}", f"{ours['saved']:.1f}", f"{accuracy}", f"{100 * run.accuracy.top1:.1f}"])  # fmt: skip
-    head = ["(bits, patterns)", "(m, k)", "hits %, thesis", "hits %", "false %", "saved %, thesis", "saved %",
-            "right %, thesis", "right %"]  # fmt: skip
-    return [head, *rows]
+    return rows
 
 
-def table_representatives() -> list[list[str]]:
-    rows = [
+def representatives_rows() -> Rows:
+    return [
         [f"({apx}, {N})", *(f"{100 * lenet(apx, N, rep=rep).accuracy.top1:.1f}" for rep in REPRESENTATIVES)]
         for apx, N in ((8, 10), (9, 10), (9, 30))
     ]
-    return [["(bits, patterns)", *REPRESENTATIVES], *rows]
 
 
 REPRESENTATIVES = ("mean", "mid", "first", "trunc")
 
 
-def table_kernels() -> list[list[str]]:
-    head = ["kernel", "unit", "hits %, thesis", "hits %", "PSNR dB", "energy of units, resistive", "CMOS"]
+def kernels_rows() -> Rows:
     rows = []
     for name in KERNELS:
         run, cmos = kernel(name), kernel(name, vector_technology="cmos")
@@ -189,27 +180,29 @@ def table_kernels() -> list[list[str]]:
             first = [f"{run.quality.value:.1f}", f"{ratio:.3f}", f"{dear:.3f}"] if not i else ["", "", ""]
             printed = THESIS["table_2.3"][name].get(kind, [0, 0, "-"])[2]
             rows.append([name if not i else "", kind, str(printed), f"{hits:.1f}", *first])
-    return [head, *rows]
+    return rows
 
 
-TABLES = {
-    "hits": table_hits, "exact": table_exact, "lenet": table_lenet, "representatives": table_representatives,
-    "kernels": table_kernels,
+TABLES: dict[str, Table] = {
+    "hits": (
+        ("(bits, patterns)", "thesis", "layer, 600 images", "global, 600", "layer, 3000", "global, 3000"),
+        hits_rows,
+    ),
+    "exact": (("patterns", "layer", "global"), exact_rows),
+    "lenet": (
+        ("(bits, patterns)", "(m, k)", "hits %, thesis", "hits %", "false %", "saved %, thesis", "saved %",
+         "right %, thesis", "right %"),
+        lenet_rows,
+    ),
+    "representatives": (("(bits, patterns)", *REPRESENTATIVES), representatives_rows),
+    "kernels": (
+        ("kernel", "unit", "hits %, thesis", "hits %", "PSNR dB", "energy of units, resistive", "CMOS"),
+        kernels_rows,
+    ),
 }  # fmt: skip
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as a table of the page."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "| " + " | ".join(["---"] * len(rows[0])) + " |", *islice(lines, 1, None)])
-
-
-def shown(name: str) -> str:
-    """A table as the page shows it."""
-    (text,) = re.findall(rf"<!-- table {name} -->\n(.*?)\n?<!-- end -->", PAGE.read_text(), flags=re.DOTALL)
-    return str(text)
-
+BLOOM = Page(ROOT / "docs" / "bloom.md", TABLES)
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or TABLES:
-        print(f"<!-- table {wanted} -->\n{markdown(TABLES[wanted]())}\n<!-- end -->\n", flush=True)
+    import sys
+
+    BLOOM.write(sys.argv[1:])

@@ -201,3 +201,9 @@ def test_photograph_speed(accept: Accept) -> None:
     needs_data()
     spent = bloom_page.photograph_seconds()
     accept(f"{spent:.2f} s", spent <= 2)
+
+
+@pytest.mark.line("B19", "docs/bloom.md, every table from runs", bound="equal, character by character")
+def test_page(accept: Accept) -> None:
+    needs_data()
+    accept(*bloom_page.BLOOM.differing(tuple(bloom_page.BLOOM.tables)))

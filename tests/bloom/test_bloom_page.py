@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from archsim.assets import data_folder
-from tests.accept import bloom_page
+from tests.accept.bloom_page import BLOOM
 
-PAGE = (Path(__file__).parents[2] / "docs" / "bloom.md").read_text()
+PAGE = BLOOM.path.read_text(encoding="utf-8")
 ROWS = {"hits": 11, "exact": 5, "lenet": 9, "representatives": 3, "kernels": 15}
 
 
-@pytest.mark.parametrize("name", bloom_page.TABLES)
+@pytest.mark.parametrize("name", BLOOM.tables)
 def test_page_shows_every_table(name: str) -> None:
-    head, rule, *rows = bloom_page.shown(name).splitlines()
+    head, rule, *rows = BLOOM.shown(name).splitlines()
     assert set(rule) <= set("| -") and len(rows) == ROWS[name]
     assert all(row.count("|") == head.count("|") for row in rows)
 
@@ -30,4 +29,4 @@ def test_page_names_studies_that_are_there() -> None:
 
 @pytest.mark.skipif(data_folder() is None, reason="no external data: set ARCHSIM_DATA")
 def test_exact_patterns_of_the_page() -> None:
-    assert bloom_page.markdown(bloom_page.table_exact()) == bloom_page.shown("exact")
+    assert BLOOM.table("exact") == BLOOM.shown("exact")
