@@ -9,8 +9,8 @@ from archsim.accelerators.clockwork import simulate_batch
 from archsim.energy import account, available_tables
 from archsim.units import energy_pJ_to_power_mW
 from archsim.workload.layers import Linear
+from tests.unit.test_energy import SPECIAL
 
-NO_MACHINE = {"horowitz", "vector-unit"}
 """Tables without the classes of an accelerator."""
 
 
@@ -48,7 +48,7 @@ def test_without_the_constant_the_table_explains_two_thirds():
     assert 0.6 < min(ratios) < max(ratios) < 0.8
 
 
-@pytest.mark.parametrize("table", [name for name, _ in available_tables() if name not in NO_MACHINE])
+@pytest.mark.parametrize("table", [name for name, _ in available_tables() if name not in SPECIAL])
 def test_every_machine_table_prices_every_action(table):
     eyeriss = machine(prices=table)
     assert set(eyeriss.prices.prices) == eyeriss.actions

@@ -12,7 +12,7 @@ from archsim.accelerators.snapea import Snapea
 from archsim.accelerators.snapea.pricing import size_share
 from archsim.energy import account, available_tables
 from tests.unit.snapea_cases import config, random_layer, random_speculation
-from tests.unit.test_eyeriss_energy import NO_MACHINE
+from tests.unit.test_energy import SPECIAL
 from tests.unit.test_snapea_order import TARGETS
 from tests.unit.test_snapea_timing import timed
 
@@ -65,7 +65,7 @@ def test_energy_per_mac_at_full_lanes(reading: str, pJ: float) -> None:
     assert per_mac == pytest.approx(pJ, abs=0.05)
 
 
-@pytest.mark.parametrize("table", [name for name, _ in available_tables() if name not in NO_MACHINE])
+@pytest.mark.parametrize("table", [name for name, _ in available_tables() if name not in SPECIAL])
 @pytest.mark.parametrize("reading", READINGS)
 def test_every_table_prices_every_action(reading: str, table: str) -> None:
     assert set(prices(reading, prices=table)) == Snapea.actions

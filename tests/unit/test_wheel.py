@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = "archsim/_assets"
-ASSET_FOLDERS = ("configs", "rtl", "workloads/networks", "workloads/trained")
+ASSET_FOLDERS = ("configs", "rtl", "workloads/image", "workloads/networks", "workloads/trained")
 SEEN_FROM_OUTSIDE = """
 import sys
 sys.path.insert(0, sys.argv[1])
