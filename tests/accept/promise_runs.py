@@ -197,24 +197,35 @@ def alone(name: str) -> Mapping[str, list[float]]:
 def mapped(name: str) -> dict[str, Any]:
     """Layers that PROMISE can take within MAX_LOSS_POINTS together, each at the lowest swing it bears.
 
-    A layer bears a swing if it alone loses at most `bearable` points there; of THRESHOLDS the largest is taken that all
-    bear together. `levels` by layer; `loss` on the images of the search, `unseen` on as many others; both against
-    Eyeriss alone.
+    A layer bears a swing if it alone loses at most so many points there (THRESHOLDS); of those that lose least as many
+    are taken as stay within the bound together. `levels` by layer; `loss` on the images of the search, `unseen` on as
+    many others; both against Eyeriss alone.
     """
     return dict(kept(f"mapped-{name}", partial(_search, name)))
 
 
 def _search(name: str) -> dict[str, Any]:
-    """Try the thresholds, the largest first."""
+    """Take, over all thresholds, the most layers that bear it together; of equally many those of the lowest swings."""
+    found = [_together(name, bearable) for bearable in THRESHOLDS]
+    levels, loss = max(found, key=lambda one: (len(one[0]), sum(one[0].values())))
+    unseen = Platform(name, NETS[name].images)
+    return {"levels": levels, "loss": loss, "unseen": unseen.top1({}) - unseen.top1(levels)}
+
+
+def _together(name: str, bearable: float) -> tuple[dict[str, int], float]:
+    """Return the layers that bear a swing alone, those that lose least first, as many as stay within the bound."""
     platform, base = platform_of(name), digital(name)
-    for bearable in sorted(THRESHOLDS, reverse=True):
-        levels = {layer: level for layer in alone(name) if (level := _lowest_swing(name, layer, bearable))}
-        loss = base - platform.top1(levels)
-        if loss <= MAX_LOSS_POINTS:
-            unseen = Platform(name, NETS[name].images)
-            lost = unseen.top1({}) - unseen.top1(levels)
-            return {"bearable": bearable, "levels": levels, "loss": loss, "unseen": lost}
-    return {"bearable": None, "levels": {}, "loss": 0.0, "unseen": 0.0}
+    swings = {layer: level for layer in alone(name) if (level := _lowest_swing(name, layer, bearable))}
+    ranked = sorted(swings, key=lambda layer: base - alone(name)[layer][NETS[name].levels.index(swings[layer])])
+    fits, fails, loss = 0, len(ranked) + 1, 0.0
+    while fails - fits > 1:
+        count = len(ranked) if fails > len(ranked) else (fits + fails) // 2
+        lost = base - platform.top1({layer: swings[layer] for layer in ranked[:count]})
+        if lost <= MAX_LOSS_POINTS:
+            fits, loss = count, lost
+        else:
+            fails = count
+    return {layer: swings[layer] for layer in ranked[:fits]}, loss
 
 
 def _lowest_swing(name: str, layer: str, bearable: float) -> int:
