@@ -150,7 +150,7 @@ def common_factor(one: int, other: int) -> int:
 
 def test_a_length_without_polynomial_names_those_that_have_one() -> None:
     base, codes = vectors(48)
-    with pytest.raises(MappingError, match="n_c of 16, 32, .* got 48"):
+    with pytest.raises(MappingError, match=r"n_c of 16, 32, .* got 48"):
         slice_weights(base, codes, 10, "feedback")
 
 

@@ -18,6 +18,7 @@ from archsim.accelerators.base import (
     Timing,
 )
 from archsim.accelerators.bsg.config import PRESETS, WORD_BYTES, BsgConfig
+from archsim.accelerators.bsg.rtl import BSG_GEN
 from archsim.approx import LayerSetting
 from archsim.energy import PriceTable
 from archsim.workload.formats import Bfloat16, NumberFormat
@@ -44,6 +45,7 @@ class Bsg(Accelerator):
             "slice_buffer.write", "slice_buffer.read",
         }
     )  # fmt: skip
+    rtl = (BSG_GEN,)
     config: BsgConfig
 
     @cached_property
