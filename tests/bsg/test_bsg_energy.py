@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from archsim.accelerators.bsg import resources
 from archsim.accelerators.bsg.resources import CAPACITY, Resources, power_mW, resources_of
 from tests.bsg.bsg_layers import machine
 
@@ -19,6 +23,7 @@ PRINTED = {  # LUT, FF, BRAM, mJ, ms: Tables 5.6 and 5.8
     "mobilenet-128": (45_103, 15_295, 130, 340.51, 191.3),
 }
 LEFT_OUT = "resnet56-2048"
+SIZES = (64, 128, 256, 512, 1024, 2048)
 
 
 @pytest.mark.parametrize("row", PRINTED)
@@ -59,3 +64,14 @@ def test_energy_is_power_times_latency() -> None:
         energy_mJ = one.prices.prices["fpga.active_cycle"].energy_pJ * count / 1e9
         assert abs(energy_mJ / printed[n_c] - 1) < (0.015 if n_c <= 512 else 0.10)
         assert one.prices.prices["fpga.active_cycle"].calibrated
+
+
+def test_slopes_are_those_of_the_synthesis() -> None:
+    rows = json.loads(Path(resources.__file__).with_name("synthesis.json").read_text())["rows"]
+    assert {(row["n_c"], row["feedback"]) for row in rows} == {(n_c, fed) for n_c in SIZES for fed in (0, 1)}
+    plain = {row["n_c"]: row["luts"] for row in rows if not row["feedback"]}
+    for row in rows:
+        luts = resources.GENERATOR_LUTS + row["n_c"] * resources.GENERATOR_LUTS_PER_BIT
+        ffs = resources.GENERATOR_FFS + row["n_c"] * resources.GENERATOR_FFS_PER_BIT
+        assert abs(luts / row["luts"] - 1) < 0.01 and abs(ffs / row["ffs"] - 1) < 0.01
+        assert row["luts"] - plain[row["n_c"]] in ((1, 2) if row["feedback"] else (0,))

@@ -37,23 +37,32 @@ def convolve(x: Array, w: Array, stride: Array, dilation: Array, groups: int, sl
     kernel rows, kernel columns, and the channels of a slice innermost.
 
     x float32 (N, C, H, W) with its padding, w float32 (M, C/groups, R, S), sums float32 (N, M, P, Q), zeros. Kernels
-    wider than a slice are cut there too. Each output has its own sum, so the loop over columns runs innermost.
+    wider than a slice are cut there too. Each output has its own sum, so the loops over positions run innermost.
     """
     per_group, rows, columns = w.shape[1], w.shape[2], w.shape[3]
     filters = w.shape[0] // groups
     k, h, v = slice_shape[1], slice_shape[2], slice_shape[3]
     for n in range(x.shape[0]):
         for m in range(w.shape[0]):
-            first = m // filters * per_group
-            for p in range(sums.shape[2]):
-                row = sums[n, m, p]
-                for ki in range(0, per_group, k):
-                    for hi in range(0, rows, h):
-                        for vi in range(0, columns, v):
-                            for r in range(hi, min(hi + h, rows)):
-                                line = p * stride[0] + r * dilation[0]
-                                for s in range(vi, min(vi + v, columns)):
-                                    for c in range(ki, min(ki + k, per_group)):
-                                        weight = w[m, c, r, s]
-                                        for q in range(row.shape[0]):
-                                            row[q] += weight * x[n, first + c, line, q * stride[1] + s * dilation[1]]
+            maps = x[n, m // filters * per_group :]
+            for ki in range(0, per_group, k):
+                for hi in range(0, rows, h):
+                    for vi in range(0, columns, v):
+                        for r in range(hi, min(hi + h, rows)):
+                            for s in range(vi, min(vi + v, columns)):
+                                for c in range(ki, min(ki + k, per_group)):
+                                    taken = maps[c, r * dilation[0] :, s * dilation[1] :]
+                                    _add_products(w[m, c, r, s], taken, stride[0], stride[1], sums[n, m])
+
+
+@njit(inline="always")
+def _add_products(weight: Any, taken: Array, down: int, right: int, sums: Array) -> None:
+    """Add weight * taken[p * down, q * right] to every sum (P, Q); two loops, for only one of them is vectorised."""
+    for p in range(sums.shape[0]):
+        line, row = taken[p * down], sums[p]
+        if right == 1:
+            for q in range(row.shape[0]):
+                row[q] += weight * line[q]
+        else:
+            for q in range(row.shape[0]):
+                row[q] += weight * line[q * right]

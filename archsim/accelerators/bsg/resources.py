@@ -26,9 +26,9 @@ MAC_LUTS, MAC_FFS = 204, 32
 """Of one MAC of 8 x 8 bit with a 24-bit accumulator: our synthesis for xc7 (yosys), linear from 16 to 256 units."""
 REST = Resources(14_300, 13_700, 35)
 """Everything but MACs and generator: what Table 4.7 leaves at 16 MACs with these slopes (LUT within 8 %, FF 3 %)."""
-GENERATOR_LUTS_PER_BIT = {"rotate": 3.9, "feedback": 3.9}
-GENERATOR_FFS_PER_BIT = 2.0
-"""rtl/bsg_gen, our synthesis for xc7 (yosys)."""
+GENERATOR_LUTS, GENERATOR_LUTS_PER_BIT = 26, 4.5
+GENERATOR_FFS, GENERATOR_FFS_PER_BIT = 88, 6.0
+"""rtl/bsg_gen for xc7, within 1 % of synthesis.json from 64 to 2048 bits; feedback takes one or two LUT more."""
 
 POWER_W = 1.441
 POWER_W_PER_LUT, POWER_W_PER_FF, POWER_W_PER_BRAM = 0.0004e-3, 0.0124e-3, 0.898e-3
@@ -53,12 +53,11 @@ def resources_of(config: BsgConfig) -> Resources:
 
 
 def _synthesised(config: BsgConfig) -> Resources:
-    bits = config.n_c if config.design == "bsg" else 0
-    return Resources(
-        REST.luts + config.macs * MAC_LUTS + bits * GENERATOR_LUTS_PER_BIT[config.generator],
-        REST.ffs + config.macs * MAC_FFS + bits * GENERATOR_FFS_PER_BIT,
-        REST.brams,
-    )
+    luts, ffs = REST.luts + config.macs * MAC_LUTS, REST.ffs + config.macs * MAC_FFS
+    if config.design == "bsg":
+        luts += GENERATOR_LUTS + config.n_c * GENERATOR_LUTS_PER_BIT
+        ffs += GENERATOR_FFS + config.n_c * GENERATOR_FFS_PER_BIT
+    return Resources(luts, ffs, REST.brams)
 
 
 def power_mW(used: Resources) -> float:
