@@ -1,0 +1,279 @@
+"""The tables of docs/bsg.md, from runs and from the committed logs: `python -m tests.accept.bsg_page` writes them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from functools import cache
+from statistics import mean
+from typing import Any
+
+import archsim
+from archsim.accelerators.bsg.config import PRESETS, BsgConfig
+from archsim.accelerators.bsg.parameters import ParameterCounts, count_parameters
+from archsim.accelerators.bsg.resources import power_mW, resources_of
+from archsim.result import LayerResult, RunResult
+from archsim.workload.networks import load_network
+from tests.accept.page import Page, Rows, Table
+from tests.accept.tuned import ROOT
+
+NPU = "platform.accelerators.npu"
+RESNET56 = {  # n_c: ms, mJ, saving of DRAM; the thesis's Table 5.6
+    256: (24.25, 40.25, 35.38),
+    512: (24.54, 41.22, 32.48),
+    1024: (27.09, 46.05, 27.9),
+    2048: (29.2, 47.30, 21.77),
+}
+ORIGINAL = (28.8, 50.11)
+PARAMETERS = {256: (99, 11, 77.2), 512: (193, 17, 50.3), 1024: (382, 29, 29.7), 2048: (759, 52, 16.3)}
+MOBILENET = {64: (1.73, 1.56, 44.24), 128: (1.92, 1.57, 43.87), 256: (2.30, 1.59, 43.13)}
+SIZES = (16, 32, 64, 128, 256, 512)
+
+
+@cache
+def run(config: str, **fields: Any) -> RunResult:
+    """Run a shipped study with some fields of its machine changed."""
+    changes = [f"{NPU}.{key}={value}" for key, value in fields.items()]
+    return archsim.simulate(archsim.load_study(f"{config}.yaml", changes))
+
+
+def words(layers: tuple[LayerResult, ...]) -> int:
+    """Return the 16-bit words that pass between DRAM and the chip."""
+    return sum(layer.metrics.get(f"dram_words_{way}", 0) for layer in layers for way in ("read", "written"))
+
+
+def off(ours: float, printed: float) -> str:
+    """Return the difference in percent."""
+    return f"{100 * (ours / printed - 1):+.1f} %"
+
+
+def convs(layers: tuple[LayerResult, ...]) -> tuple[int, float]:
+    """Return cycles and latency in ms of the convolutions."""
+    mine = [layer for layer in layers if layer.name != "fc"]
+    return sum(layer.cycles for layer in mine), sum(layer.latency_us for layer in mine) / 1000
+
+
+def latency() -> Rows:
+    """Table 5.6, latency: the clock from its column Original."""
+    base = run("bsg-resnet56").compare_to
+    assert base is not None
+    cycles, ms = convs(base.layers)
+    rows = [["slices loaded (Original)", f"{cycles:,}", f"{ms:.2f}", "-", f"{ORIGINAL[0]}", "0 (calibrated)"]]
+    for n_c, (printed, _, _) in RESNET56.items():
+        (cycles, ms), (_, slow) = (convs(run("bsg-resnet56", n_c=n_c, overlap=way).layers) for way in (True, False))
+        rows.append([f"n_c {n_c}", f"{cycles:,}", f"{ms:.2f}", f"{slow:.2f}", f"{printed}", off(ms, printed)])
+    return rows
+
+
+def energy() -> Rows:
+    """Table 5.6, resources, power and energy."""
+    rows = []
+    for n_c, (_, printed, _) in RESNET56.items():
+        used = resources_of(BsgConfig(**{**PRESETS["zynq7020"], "n_c": n_c}))
+        found = run("bsg-resnet56", n_c=n_c)
+        ours = sum(layer.energy_pJ.get("fpga.active_cycle", 0.0) for layer in found.layers) / 1e9
+        rows.append(
+            [
+                str(n_c),
+                f"{used.luts:.0f}",
+                f"{used.ffs:.0f}",
+                f"{used.brams:.0f}",
+                f"{power_mW(used) / 1000:.3f}",
+                f"{ours:.2f}",
+                f"{printed}",
+                off(ours, printed),
+            ]
+        )
+    return rows
+
+
+def dram() -> Rows:
+    """Table 5.6, DRAM."""
+    rows = []
+    for n_c, (_, _, printed) in RESNET56.items():
+        found = run("bsg-resnet56", n_c=n_c)
+        assert found.compare_to is not None
+        mine, base = words(found.layers), words(found.compare_to.layers)
+        rows.append([str(n_c), f"{base:,}", f"{mine:,}", f"{base / mine:.2f}", f"{printed}", off(base / mine, printed)])
+    return rows
+
+
+@cache
+def counts(network: str) -> ParameterCounts:
+    """Return the parameters of a shipped network whose layers are generated as its study says."""
+    preset = {"resnet56_cifar": "zynq7020", "mobilenet_v2_cifar": "zynq7020-mobilenet"}[network]
+    config = BsgConfig(**PRESETS[preset])
+    layers = load_network(network).layers
+    return count_parameters(layers, config.slice_shape, lambda one: one is not layers[0] and config.names(one.name))
+
+
+def parameters() -> Rows:
+    """Tables 5.5 and 5.7."""
+    rows = []
+    resnet, mobilenet = counts("resnet56_cifar"), counts("mobilenet_v2_cifar")
+    for n_c, (train, inference, ratio) in PARAMETERS.items():
+        size = resnet.inference_words(n_c)
+        rows.append(
+            [
+                "ResNet-56",
+                str(n_c),
+                f"{resnet.trained(n_c):,}",
+                f"{train} K",
+                f"{size:,}",
+                f"{inference} K",
+                f"{resnet.original / size:.2f}",
+                f"{ratio}",
+            ]
+        )
+    for n_c, (train_M, inference_M, _) in MOBILENET.items():
+        size = mobilenet.inference_words(n_c)
+        rows.append(
+            [
+                "MobileNetV2",
+                f"{n_c} (printed {n_c // 2})",
+                f"{mobilenet.trained(n_c):,}",
+                f"{train_M:.2f} M",
+                f"{size:,}",
+                f"{inference_M:.2f} M",
+                f"{mobilenet.original / size:.3f}",
+                "-",
+            ]
+        )
+    return rows
+
+
+def mobilenet() -> Rows:
+    """Table 5.8: DRAM, printed as a percentage."""
+    rows = []
+    for n_c, (_, _, percent) in MOBILENET.items():
+        found = run("bsg-mobilenetv2", n_c=n_c)
+        assert found.compare_to is not None
+        ratio, printed = words(found.compare_to.layers) / words(found.layers), 1 + percent / 100
+        ms, base_ms = convs(found.layers)[1], convs(found.compare_to.layers)[1]
+        rows.append(
+            [
+                str(n_c),
+                f"{ratio:.4f}",
+                f"{printed:.4f}",
+                off(ratio, printed),
+                f"{100 * (1 - 1 / ratio):.1f} %",
+                f"{ms:.2f}",
+                f"{base_ms:.2f}",
+            ]
+        )
+    return rows
+
+
+def accuracies() -> dict[tuple[int, str], list[float]]:
+    """Return accuracies in percent by n_c and generator, of the committed sweep."""
+    found: dict[tuple[int, str], list[float]] = {}
+    path = ROOT / "workloads" / "trained" / "bsg_lenet_sweep.csv"
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            key = int(row["n_c"]), row["generator"]
+            found.setdefault(key, []).append(100 * int(row["right"]) / int(row["images"]))
+    return found
+
+
+def accuracy() -> Rows:
+    """Accuracy over n_c, all seeds: mean, least and most."""
+    found = accuracies()
+
+    def told(shares: list[float]) -> str:
+        if not shares:
+            return "-"
+        return f"{mean(shares):.2f} ({min(shares):.2f}..{max(shares):.2f})"
+
+    rows = [
+        [
+            str(n_c),
+            str(len(found[n_c, "rotate"])),
+            *(told(found.get((n_c, generator), [])) for generator in ("rotate", "feedback", "full")),
+        ]
+        for n_c in SIZES
+    ]
+    plain = found[512, "fp32"]
+    return [*rows, ["plain weights", str(len(plain)), told(plain), "-", "-"]]
+
+
+def generators() -> Rows:
+    """What the generator takes and how long it needs, with both ways of feeding the register."""
+    path = ROOT / "archsim" / "accelerators" / "bsg" / "synthesis.json"
+    found = {(row["n_c"], row["feedback"]): row for row in json.loads(path.read_text())["rows"]}
+    rows = []
+    for n_c in sorted({n_c for n_c, _ in found}):
+        config = BsgConfig(**{**PRESETS["zynq7020"], "n_c": n_c})
+        plain, fed = found[n_c, 0], found[n_c, 1]
+        first = config.code_words + config.generator_latency_cycles
+        rows.append(
+            [
+                str(n_c),
+                str(plain["luts"]),
+                str(fed["luts"]),
+                str(plain["ffs"]),
+                str(fed["ffs"]),
+                str(first),
+                str(config.generation_cycles),
+                str(min(n_c, 2304)),
+                "2304",
+            ]
+        )
+    return rows
+
+
+def lenet() -> Rows:
+    """The trained LeNet-5 on 1000 images, generated and with every slice loaded."""
+    found = run("bsg-lenet")
+    assert found.compare_to is not None and found.accuracy is not None and found.compare_to.quality is not None
+    rows = []
+    for name, totals, layers, top1 in (
+        ("generated", found.totals, found.layers, found.accuracy.top1),
+        ("loaded", found.compare_to.totals, found.compare_to.layers, found.compare_to.quality.value),
+    ):
+        rows.append(
+            [
+                name,
+                f"{totals.cycles:,}",
+                f"{totals.latency_us:.1f}",
+                f"{totals.energy_pJ / 1e6:.0f}",
+                f"{words(layers):,}",
+                f"{100 * top1:.1f}",
+                f"{100 * found.accuracy.top1_fp32:.1f}",
+            ]
+        )
+    return rows
+
+
+TABLES: dict[str, Table] = {
+    "latency": (("design", "cycles", "ms", "ms, not overlapped", "thesis, ms", "difference"), latency),
+    "energy": (("n_c", "LUT", "FF", "BRAM", "power, W", "mJ", "thesis, mJ", "difference"), energy),
+    "dram": (("n_c", "words, loaded", "words, generated", "saving", "thesis", "difference"), dram),
+    "parameters": (
+        ("network", "n_c", "trained", "thesis", "words at inference", "thesis", "ratio", "thesis"),
+        parameters,
+    ),
+    "mobilenet": (
+        ("n_c", "DRAM ratio", "thesis", "difference", "saved", "ms", "ms, loaded"),
+        mobilenet,
+    ),
+    "accuracy": (("n_c", "seeds", "rotate", "feedback", "random matrix"), accuracy),
+    "generators": (
+        (
+            "n_c",
+            "LUT",
+            "LUT, feedback",
+            "FF",
+            "FF, feedback",
+            "first weight, cycle",
+            "slice, cycles",
+            "registers in 2304 weights",
+            "with feedback",
+        ),
+        generators,
+    ),
+    "lenet": (("weights", "cycles", "us", "uJ", "DRAM words", "top-1 %", "fp32 %"), lenet),
+}
+BSG = Page(ROOT / "docs" / "bsg.md", TABLES)
+
+if __name__ == "__main__":
+    BSG.write()
