@@ -132,11 +132,15 @@ class Workbench:
 
 
 def label_ranks(logits: Array, labels: Array) -> Array:
-    """Return how many classes score above the right one, ties counted against the higher index; int64 (images,)."""
+    """Return how many classes score above the right one, ties counted against the higher index; int64 (images,).
+
+    What is no number (flipped bits of a float may make one) scores below everything, as the right class last of all.
+    """
     scores = logits.reshape(len(logits), -1)
     if int(labels.max()) >= scores.shape[1]:
         raise WorkloadError(f"label {int(labels.max())} in the data, but the network has {scores.shape[1]} classes")
     right = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
+    lost = np.isnan(right[:, 0])
     tied_before = (scores == right) & (np.arange(scores.shape[1]) < labels[:, None])
     ranks: Array = ((scores > right) | tied_before).sum(axis=1)
-    return ranks
+    return np.where(lost, scores.shape[1] - 1, ranks)
