@@ -19,6 +19,7 @@ from archsim.errors import StudyError
 from archsim.result import Totals
 from archsim.session import Session
 from archsim.threads import Progress
+from archsim.tuner.settings import beside, memory_levels
 from archsim.tuner.store import Store, TrialKey
 from archsim.workload.bench import Workbench
 from archsim.workload.layers import Layer
@@ -87,6 +88,7 @@ class Problem:
         assert self.bench.data is not None  # whether the images are there is known before hours of search
         check_layer_names(self.study, self.bench.network)
         self.session = Session(self.bench, self.study, study.assign, progress)
+        self._memory_levels = memory_levels(study.setting, self.session.memory)
         self.store, self.measured = store, 0
         self._images = _digest(self.bench.data.images, self.bench.data.labels)
         self._config = _config_hash(self.study, _digest(self.bench.calibration_images))
@@ -102,7 +104,8 @@ class Problem:
         return self.images * self.bench.network.macs_dense
 
     def evaluate(self, setting: Setting) -> Trial:
-        """Return quality and MACs of a setting over all images."""
+        """Return quality and MACs of a setting over all images, beside the levels of the study's memory."""
+        setting = beside(self._memory_levels, setting)
         key = self._key("quality", _hash(_plain(setting)))
         found = self.store.get(key)
         if found is None:
@@ -115,6 +118,7 @@ class Problem:
 
     def likeness(self, setting: Setting) -> Likeness:
         """Return how close pictures come to the exact ones. Raises: StudyError if the network makes none."""
+        setting = beside(self._memory_levels, setting)
         key = self._key("likeness", _hash(_plain(setting)))
         found = self.store.get(key)
         if found is None:
@@ -128,6 +132,7 @@ class Problem:
 
     def unit_energy(self, setting: Setting) -> float:
         """Return the energy on the machines of the timed images, memory left out."""
+        setting = beside(self._memory_levels, setting)
         key = self._key(f"unit energy {self.study.workload.images_timed}", _hash(_plain(setting)))
         found = self.store.get(key)
         if found is None:
@@ -150,7 +155,7 @@ class Problem:
 
     def cost(self, setting: Setting) -> Totals:
         """Return time and energy of the timed images."""
-        return self.session.cost(setting)[0]
+        return self.session.cost(beside(self._memory_levels, setting))[0]
 
     def machine_of(self, layer: Layer) -> Accelerator | None:
         """Return the machine a layer runs on; None for the vector unit."""
@@ -199,8 +204,8 @@ class Problem:
 
         batch = self.study.workload.batch
         first = min(-(-SAMPLE_IMAGES // batch) * batch, self.images)
-        candidates = {name: _proposed(kept, grid) for name, kept in self.session.watch({}, first, keep).items()
-                      if name in names}  # fmt: skip
+        samples = self.session.watch(self._memory_levels, first, keep)
+        candidates = {name: _proposed(kept, grid) for name, kept in samples.items() if name in names}
 
         def measure(seat: Seat, x: Array) -> Sequence[Profiled] | None:
             if seat.layer.name not in names:
@@ -208,7 +213,7 @@ class Problem:
             return seat.machine.profile(seat.layer, seat.plan, x, seat.stored, candidates[seat.layer.name])
 
         self.measured += 1
-        seen = self.session.watch({}, self.images, measure)
+        seen = self.session.watch(self._memory_levels, self.images, measure)
         return {name: LayerProfile(candidates[name], _summed(seen[name])) for name in names}
 
     def _key(self, kind: str, setting: str) -> TrialKey:
