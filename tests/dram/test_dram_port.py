@@ -106,6 +106,37 @@ def test_accesses_of_several_processes_are_one_trace(seed: int) -> None:
         assert played.ends[number] == max(-int(-cycles // 1), one.at)
 
 
+def test_a_read_that_is_answered_by_a_waiting_write() -> None:
+    """Its end is known in the cycle of its acceptance; who waited for it asks again before anything else happens."""
+    env = simpy.Environment()
+    port = Dram(config("A")).port(env, 800.0)
+    ends: dict[str, int] = {}
+
+    def first() -> Generator[Any, Any, None]:
+        yield env.timeout(1)
+        read, write = port.access("read", "weights", 0, 64), port.access("write", "ofmap", 64 * 64, 64)
+        read.callbacks.append(lambda _: ends.__setitem__("read", int(env.now)))
+        yield write
+        ends["write"] = int(env.now)
+
+    def second() -> Generator[Any, Any, None]:
+        yield env.timeout(12)
+        yield port.access("read", "ofmap", 64 * 64, 64)
+        ends["answered"] = int(env.now)
+        yield port.access("read", "weights", 16384 * 64, 64)
+        ends["last"] = int(env.now)
+
+    env.process(first())
+    env.process(second())
+    env.run()
+    runs = np.zeros((4, RUN_FIELDS), np.int64)
+    for i, (line, write, at) in enumerate([(0, 0, 1), (64, 1, 1), (64, 0, 12), (16384, 0, 13)]):
+        runs[i, [FIRST, LINES, WRITE, AT, LEFT]] = line, 1, write, at, 1
+    Channels(config("A")).serve(runs)
+    assert port.metrics()["dram_queue_requests"] == 1 and ends["answered"] == 13
+    assert [ends[name] for name in ("read", "write", "answered", "last")] == runs[:, END].tolist()
+
+
 def test_the_processes_do_what_they_are_there_for() -> None:
     """They overlap, write and read, hit, miss and conflict, and last longer than a refresh interval."""
     every = [Played(seed) for seed in SEEDS]

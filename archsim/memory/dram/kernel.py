@@ -161,15 +161,17 @@ def advance(
         offer(rules, now, banks, slots, runs)
         if not drain and now[RUN] == len(runs):
             break
+        # A request that was answered from the queue ends in this very cycle: who waited may ask again behind it.
+        limit = min(until, now[CLOCK] + 1) if 0 < wanted <= now[FINISHED] else until
         if now[CLOCK] >= now[NEXT_REFRESH]:
             fall_due(rules, now, ranks, banks, slots)
         long = now[RUN] < len(runs) and runs[now[RUN], LINES] - now[STEP] > WORTH
-        if long and glide(rules, now, ranks, banks, slots, runs, until, wanted, log):
+        if long and glide(rules, now, ranks, banks, slots, runs, limit, wanted, log):
             continue
         at, command, bank, queue = _choose(rules, now, ranks, banks)
         arrival = min(now[NEXT_REFRESH], next_offer(now, slots, runs))
-        if arrival <= at or at >= until:
-            now[CLOCK] = min(arrival, until)
+        if arrival <= at or at >= limit:
+            now[CLOCK] = min(arrival, limit)
             continue
         row = slots[ROW, queue, banks[MISS + queue, bank]] if command == ACT else NOTHING
         if command in (RD, WR):
