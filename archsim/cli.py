@@ -71,6 +71,8 @@ def run(
     requests = RequestLog() if emit_trace else None
     if emit_trace is not None:
         loaded.check_addressed("--emit-trace")
+        if emit_trace.is_dir() or not emit_trace.absolute().parent.is_dir():
+            raise AssetError(f"{emit_trace}: --emit-trace needs the name of a file in a folder that is there")
 
     def work() -> Any:
         from archsim.run import simulate
@@ -210,7 +212,7 @@ def dram(
     trace: Annotated[Path, typer.Argument(help="requests: lines of Ramulator 2 (LD/ST, R/W) or DRAMsim3")],
     preset: Annotated[str, typer.Option(help="DRAM preset, as DDR4-2400-8Gb-x8")] = "DDR3-1600-2Gb-x16",
     set_: Annotated[list[str] | None, typer.Option("--set", help="field of the memory: row_policy=closed")] = None,
-    gap: Annotated[int, typer.Option(min=0, help="bus cycles between requests that name no cycle")] = 0,
+    gap: Annotated[int, typer.Option(min=0, max=1_000_000, help="bus cycles between requests that name no cycle")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Play a trace of requests: cycles, row hits, latency of reads, power, energy."""

@@ -356,11 +356,14 @@ def check_layer_names(study: Study, network: Network) -> None:
     for path in written:
         if path[-1] not in layers:
             raise study.error(path, f"no layer {path[-1]!r} in {network.name}{did_you_mean(path[-1], layers)}")
+    memory_knobs = study.memory.build().knobs_in_force()
     for name, setting in study.setting.items():
         machine = study.machines[study.machine_of(name)]
-        known = {
-            knob.name: knob for knob in (*accelerator_class(machine.kind).knobs, *study.memory.build().knobs_in_force())
-        }
+        if not any(isinstance(layers[name], one.accepts) for one in classes):
+            raise study.error(
+                ("knobs", name), f"{type(layers[name]).__name__} runs on the vector unit: no knob reaches it"
+            )
+        known = {knob.name: knob for knob in (*accelerator_class(machine.kind).knobs, *memory_knobs)}
         for knob in (*setting.levels, *setting.tables):
             if knob not in known:
                 raise study.error(
@@ -371,7 +374,9 @@ def check_layer_names(study: Study, network: Network) -> None:
 
 
 def check_machine_settings(study: Study) -> None:
-    """Check the levels of every machine's layers against its mode. Raises: StudyError."""
+    """Check the levels of every machine's layers against its mode, and the memory's. Raises: StudyError."""
+    with study.source.errors_at(("platform", "memory")):
+        study.memory.build().check_setting(study.setting)
     for name, spec in study.machines.items():
         mine = {layer: one for layer, one in study.setting.items() if study.machine_of(layer) == name}
         if name in (study.assign["default"], *study.assign.values()):

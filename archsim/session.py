@@ -83,7 +83,7 @@ class Session:
         on_machines = {
             name: (self.machines[on], study.machines[on].format) for name, on in self.where.items() if on != VECTOR_UNIT
         }
-        self.addresses = addresses_of(self.network, on_machines)
+        self.addresses = addresses_of(self.network, on_machines, self.memory.capacity_bytes)
         self.progress = progress or (lambda text, done, total: None)
         self._check_prices()
         self._scales: dict[NumberFormat, Mapping[str, Scale]] = {}

@@ -11,6 +11,7 @@ from math import prod
 from typing import NamedTuple
 
 from archsim.accelerators.base import Accelerator
+from archsim.errors import StudyError
 from archsim.memory.base import Addresses
 from archsim.units import BITS_PER_BYTE
 from archsim.workload.formats import NumberFormat
@@ -30,11 +31,13 @@ class Use(NamedTuple):
     last: int
 
 
-def addresses_of(network: Network, where: Mapping[str, tuple[Accelerator, NumberFormat]]) -> dict[str, Addresses]:
+def addresses_of(
+    network: Network, where: Mapping[str, tuple[Accelerator, NumberFormat]], capacity_bytes: int | None = None
+) -> dict[str, Addresses]:
     """Return the addresses of every layer on a machine, N of the layers being the batch.
 
     `where`: machine and format of those layers; other tensors have words as wide as the widest. Spilled psums lie
-    behind all maps. A map has room for the padding of its readers.
+    behind all maps. A map has room for the padding of its readers. Raises: StudyError if the memory is too small.
     """
     bits = {name: number_format.bits for name, (_, number_format) in where.items()}
     word_bits = max(bits.values())
@@ -47,6 +50,8 @@ def addresses_of(network: Network, where: Mapping[str, tuple[Accelerator, Number
     maps = first_fit(map_uses(network, bits, word_bits), end)
     uses = {use.name: use for use in map_uses(network, {}, word_bits)}
     spills = max(maps[name] + _rounded(use.n_bytes) for name, use in uses.items())
+    if capacity_bytes is not None and spills > capacity_bytes:
+        raise StudyError(f"platform.memory holds {capacity_bytes} bytes, {network.name} needs {spills}")
     return {
         layer.name: {
             "weights": weights[layer.name],

@@ -145,6 +145,14 @@ class Memory(ABC):
         """Return the knobs with the number of levels this configuration has."""
         return self.knobs
 
+    @property
+    def capacity_bytes(self) -> int | None:
+        """Bytes it holds; None for no limit."""
+        return None
+
+    def check_setting(self, setting: Setting) -> None:  # noqa: B027 - most memories serve any study
+        """Refuse levels, and policies, that this configuration cannot serve a study with. Raises: StudyError."""
+
     def notes(self, setting: Setting) -> Sequence[str]:
         """Return what a reader must know to take the figures for what they are."""
         return ()

@@ -18,6 +18,10 @@ from archsim.memory.dram import Dram
 from archsim.memory.dram.profiles import PROFILES
 from archsim.result import RunResult
 from archsim.run import simulate
+from archsim.session import Session
+from archsim.tuner.problem import Problem
+from archsim.tuner.settings import layer_setting
+from archsim.tuner.store import Store
 from tests.accept.dram_page import DRAM as DRAM_PAGE
 from tests.bad_inputs import called
 from tests.dram.traces import config
@@ -150,6 +154,12 @@ def test_a_profile_of_the_study() -> None:
         (["error_model={kind: bitlines}"], "bitline"),
         (["policy=random"], "in_order"),
         (["banks=6"], "banks must be a power of two, got 6"),
+        (["columns=4"], "columns must be at least 8"),
+        (["IDD4R_mA=1"], "IDD4R_mA must be at least IDD3N_mA"),
+        (["IDD0_mA=10"], "IDD0_mA must be at least"),
+        (["tRAS_cycles=60"], "tRC_cycles must be at least tRAS_cycles (60)"),
+        (["policy=in_order", "row_policy=closed"], "policy in_order takes neither"),
+        (["mapping=row-column-bank-group", "error_model={weak_share: 0.5}"], "needs the mapping"),
         (["supply_mV=0"], "supply_mV"),
     ],
 )
@@ -169,6 +179,40 @@ def test_levels_without_a_profile() -> None:
     plain = DRAM.replace(", profile: thesis_t46", "")
     with pytest.raises(StudyError, match=r"must be a level from 0 \(exact\) to 0, got 1"):
         simulate(load_study("quickstart.yaml", [plain, "knobs.conv2={dram_weights: 1}"]))
+
+
+def test_a_level_above_the_supply_in_force_is_refused() -> None:
+    low = DRAM.replace("supply_mV: 1300", "supply_mV: 1200")
+    with pytest.raises(StudyError, match=r"platform\.memory: level 2 of dram_weights of conv2 is 1250 mV, above"):
+        simulate(load_study("quickstart.yaml", [low, "knobs.conv2={dram_weights: 2}"]))
+
+
+def test_a_layer_of_the_vector_unit_takes_no_level() -> None:
+    with pytest.raises(StudyError, match=r"knobs\.pool2: Pool runs on the vector unit"):
+        simulate(load_study("quickstart.yaml", [*SMALL, "knobs.pool2={dram_ofmap: 1}"]))
+
+
+def test_a_network_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(StudyError, match=r"platform\.memory holds 8192 bytes, digits_cnn needs"):
+        tiny = "{kind: dram, preset: DDR3-1600-2Gb-x16, banks: 1, rows: 1}"
+        simulate(load_study("quickstart.yaml", [*SMALL[:2], f"platform.memory={tiny}"]))
+
+
+def test_a_tuner_keeps_the_levels_of_the_memory(tmp_path: Path) -> None:
+    """What it measures is what the study it writes does."""
+    memory = "platform.memory={kind: dram, preset: DDR3-1600-2Gb-x16, profile: [{ber: 0.03}]}"
+    levels = [f"knobs.{name}.dram_weights=1" for name in ("conv2", "fc")]
+    study = load_study("snapea-digits-study.yaml", [memory, *levels])
+    assert study.workload.data is not None
+    data = study.workload.data.model_copy(update={"images": 40})
+    problem = Problem(study, data, data, 1, Store(tmp_path / "trials.sqlite"))
+    level = {"conv2": layer_setting("speculation", ({"th": 0.0, "n": 1},) * 16)}
+    assert problem.evaluate(level).top1 < 0.9
+    session = Session(problem.bench, problem.study, study.assign)
+    both = {name: LayerSetting({**level[name].levels, "dram_weights": 1}, level[name].tables) if name in level
+            else LayerSetting({"dram_weights": 1}) for name in ("conv2", "fc")}  # fmt: skip
+    told = session.quality(both)
+    assert told is not None and problem.evaluate(level).top1 == told.top1
 
 
 def test_in_order_plays_traces_only() -> None:

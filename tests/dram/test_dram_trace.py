@@ -50,6 +50,10 @@ def test_lines_of_both_simulators(tmp_path: Path) -> None:
         ("64 READ 1.5\n", r"some\.trace:1"),
         ("LD 0x40000000\n", r"addresses must be from 0 to below 0x40000000 \(1024 MiB\), got 0x40000000"),
         ("LD -64\n", r"addresses must be from 0"),
+        ("LD 0xffffffffffffffffffffff\n", r"some\.trace:1"),
+        ("64 READ -5\n", r"some\.trace:1"),
+        ("64 READ 99999999999999999999\n", r"some\.trace:1"),
+        ("# nothing\n\n", r"some\.trace: no request in it"),
         ("64 READ 9\n64 READ 8\n", r"cycles must not go back, got 8 after 9"),
     ],
 )

@@ -90,6 +90,25 @@ class Dram(Memory):
         assert isinstance(level, int)
         return self.profile.levels[level - 1] if level and self.profile else None
 
+    @property
+    def capacity_bytes(self) -> int:
+        """Bytes of all channels and ranks."""
+        return self.config.capacity_bytes
+
+    def check_setting(self, setting: Setting) -> None:
+        """Studies are first-ready, and no level may lie above the supply of what is exact. Raises: StudyError."""
+        if self.config.policy != "fr_fcfs":
+            raise StudyError(f"policy {self.config.policy!r} plays traces (archsim dram), studies take 'fr_fcfs'")
+        force = self.config.supply_in_force_mV
+        for layer, one in setting.items():
+            for region in APPROXIMATE:
+                row = self._row(one, region)
+                if row and row.supply_mV and row.supply_mV > force:
+                    raise StudyError(
+                        f"level {one.level(f'dram_{region}')} of dram_{region} of {layer} is {row.supply_mV} mV, "
+                        f"above the supply in force ({force} mV): it would cost energy and errors"
+                    )
+
     def notes(self, setting: Setting) -> Sequence[str]:
         """Name the profile that errors and savings come from."""
         used = any(one.level(knob.name) for one in setting.values() for knob in self.knobs)
@@ -104,9 +123,7 @@ class Dram(Memory):
         return 1000 * self.config.peak_bandwidth_GB_per_s
 
     def port(self, env: simpy.Environment, clock_MHz: float, addresses: Addresses = NOWHERE) -> DramPort:
-        """Return the port of a fresh channel: all banks closed, refresh counter 0. Raises: StudyError."""
-        if self.config.policy != "fr_fcfs":
-            raise StudyError(f"policy {self.config.policy!r} plays traces (archsim dram), studies take 'fr_fcfs'")
+        """Return the port of a fresh channel: all banks closed, refresh counter 0."""
         from archsim.memory.dram.port import DramPort
 
         return DramPort(env, clock_MHz, self.config, addresses)

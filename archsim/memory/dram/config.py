@@ -20,6 +20,8 @@ Cycles = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 Current = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+MAPPING = "row-bank-group-column"
+BURST_COLUMNS = 8
 MAPPED = ("row", "bank", "group", "column")
 """Fields of an address within a rank."""
 
@@ -42,7 +44,7 @@ class DramConfig(MemoryConfig):
     channels: Power = Field(default=1, description="independent controllers, each with a bus of 64 bits")
     ranks: Literal[1, 2, 4] = Field(default=1, description="of a channel; they share its buses")
     mapping: str = Field(
-        default="row-bank-group-column",
+        default=MAPPING,
         description="fields of a line's address from the most to the least significant; channel, if not named, is the"
         " one above column, rank the one above bank",
     )
@@ -123,6 +125,23 @@ class DramConfig(MemoryConfig):
             raise ValueError(f"devices x device_width_bits must be 64, got {self.devices} x {self.device_width_bits}")
         if self.tREFI_cycles <= self.tRFC_cycles:
             raise ValueError(f"tREFI_cycles must be above tRFC_cycles ({self.tRFC_cycles}), got {self.tREFI_cycles}")
+        if self.policy == "in_order" and (self.row_policy != "open" or self.hit_cap is not None):
+            raise ValueError("policy in_order takes neither row_policy closed nor a hit_cap")
+        if self.columns < BURST_COLUMNS:
+            raise ValueError(f"columns must be at least {BURST_COLUMNS}, a burst, got {self.columns}")
+        for less, more in (("IDD3N_mA", "IDD4R_mA"), ("IDD3N_mA", "IDD4W_mA"), ("IDD3N_mA", "IDD5_mA")):
+            if getattr(self, more) < getattr(self, less):
+                raise ValueError(
+                    f"{more} must be at least {less} ({getattr(self, less):g}), got {getattr(self, more):g}"
+                )
+        idle = self.IDD3N_mA * self.tRAS_cycles + self.IDD2N_mA * (self.tRC_cycles - self.tRAS_cycles)
+        if self.IDD0_mA * self.tRC_cycles < idle:
+            least = idle / self.tRC_cycles if self.tRC_cycles else 0.0
+            raise ValueError(f"IDD0_mA must be at least what a bank draws in standby ({least:g}), got {self.IDD0_mA:g}")
+        if self.tRAS_cycles > self.tRC_cycles:
+            raise ValueError(f"tRC_cycles must be at least tRAS_cycles ({self.tRAS_cycles}), got {self.tRC_cycles}")
+        if self.error_model.weak_share < 1 and self.mapping != MAPPING:
+            raise ValueError(f"weak_share below 1 needs the mapping {MAPPING}, got {self.mapping}")
         if self.policy == "in_order" and self.channels > 1:
             raise ValueError(f"policy in_order has one channel, got channels {self.channels}")
         if self.policy == "in_order" and self.ranks > 1:
@@ -153,7 +172,12 @@ class DramConfig(MemoryConfig):
     @property
     def capacity_bytes(self) -> int:
         """Bytes of all channels."""
-        return self.channels * self.ranks * self.banks * self.rows * self.row_bytes
+        return self.all_banks * self.rows * self.row_bytes
+
+    @property
+    def all_banks(self) -> int:
+        """Banks of all ranks and channels."""
+        return self.channels * self.ranks * self.banks
 
     @property
     def peak_bandwidth_GB_per_s(self) -> float:

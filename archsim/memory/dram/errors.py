@@ -127,7 +127,7 @@ def perturb(
         device, address_bit = np.uint64(hash64("weak", model.device_seed)), int(address_bytes) * BITS_PER_BYTE
         flip_bits(
             carrier, masks, most, first, draw, _scale(rate), rate_0 / rate, rate_1 / rate, device, model.weak_share,
-            scope, address_bit, geometry.row_bytes * BITS_PER_BYTE, geometry.banks, geometry.rows,
+            scope, address_bit, geometry.row_bytes * BITS_PER_BYTE, geometry.all_banks, geometry.rows,
         )  # fmt: skip
     if model.plausible_max is not None and seen.dtype.kind == "f":
         with np.errstate(invalid="ignore"):

@@ -22,6 +22,8 @@ from archsim.units import us_to_ps
 
 SHORTEST = 8
 """Bytes of a short line: how far a file has come is a guess on the safe side."""
+MOST = 1 << 50
+"""Addresses and cycles stay below this."""
 PIECE = 1 << 18
 """Lines of a file that are held at once."""
 _WRITES = {"LD": False, "ST": True, "R": False, "W": True, "READ": False, "WRITE": True}
@@ -53,6 +55,8 @@ def read_trace(path: Path, config: DramConfig, gap: int = 0, progress: Progress 
                 if progress is not None:
                     progress("requests", taken, max(taken, path.stat().st_size // SHORTEST))
                 yield Requests(table[:, 0], table[:, 1], table[:, 2])
+        if not taken:
+            raise AssetError(f"{path}: no request in it")
     except (OSError, UnicodeDecodeError) as error:
         raise AssetError(f"{path}: not a trace: {error}") from None
 
@@ -62,13 +66,20 @@ def _request(path: Path, number: int, text: str) -> tuple[int, bool, int]:
     words = text.split("#")[0].split()
     try:
         if len(words) == 2 and words[0] in ("LD", "ST", "R", "W"):
-            return int(words[1], 0) // LINE_BYTES, _WRITES[words[0]], -1
-        if len(words) == 3 and words[1] in ("READ", "WRITE"):
-            return int(words[0], 0) // LINE_BYTES, _WRITES[words[1]], int(words[2])
+            return _below(int(words[1], 0)) // LINE_BYTES, _WRITES[words[0]], -1
+        if len(words) == 3 and words[1] in ("READ", "WRITE") and int(words[2]) >= 0:
+            return _below(int(words[0], 0)) // LINE_BYTES, _WRITES[words[1]], _below(int(words[2]))
     except ValueError:
         pass
     forms = "'LD address', 'ST address', 'R address', 'W address' or 'address READ|WRITE cycle'"
     raise AssetError(f"{path}:{number}: must be {forms}, addresses in bytes, got {text.strip()!r}")
+
+
+def _below(value: int) -> int:
+    """Return a number the compiled controller can count with. Raises: ValueError."""
+    if value >= MOST:
+        raise ValueError
+    return value
 
 
 def _check(path: Path, config: DramConfig, table: Array, last: int) -> None:
@@ -91,11 +102,14 @@ def write_trace(log: RequestLog, path: Path, config: DramConfig) -> int:
     """
     ramulator, count = path.suffix == ".ldst", 0
     hidden = path.with_name(f".{path.name}.part")
-    with hidden.open("w", encoding="utf-8") as file:
-        for text in _texts(log, config, ramulator):
-            file.write(text)
-            count += 1
-    hidden.replace(path)
+    try:
+        with hidden.open("w", encoding="utf-8") as file:
+            for text in _texts(log, config, ramulator):
+                file.write(text)
+                count += 1
+        hidden.replace(path)
+    finally:
+        hidden.unlink(missing_ok=True)
     return count
 
 
