@@ -62,10 +62,15 @@ def _widest(layer: Layer) -> int:
 
 
 def map_layer(config: PromiseConfig, layer: Layer, placement: Placement) -> PromisePlan:
-    """Return the plan of one batch. Raises: MappingError."""
+    """Return the plan of one batch; banks that keep the weights of other groups hold nothing else.
+
+    Raises: MappingError.
+    """
     product, groups = product_of(layer)
     banks = placement.banks if isinstance(placement, PromisePlacement) else config.banks
-    one = product.oriented
+    resident, one = "weights" in placement.chip, product.oriented
+    if resident:
+        banks -= (groups - 1) * banks_of(product)
     return PromisePlan(
         batch=layer.N,
         groups=groups,
@@ -74,7 +79,7 @@ def map_layer(config: PromiseConfig, layer: Layer, placement: Placement) -> Prom
         n=one.n,
         swapped=product.swapped,
         banks=banks,
-        resident="weights" in placement.chip,
+        resident=resident,
         patch=config.patch if product.swapped and isinstance(layer, Conv) else 1,
         chunks=chunks_of(product, banks),
     )
