@@ -107,6 +107,22 @@ def counts(network: str) -> ParameterCounts:
     return count_parameters(layers, config.slice_shape, lambda one: one is not layers[0] and config.names(one.name))
 
 
+def commands() -> Rows:
+    """Energy of DRAM with a price per command: what moves data, and what is paid for time."""
+    study = archsim.load_study("bsg-resnet56.yaml", ["platform.memory={kind: dram, preset: DDR3-1600-2Gb-x16}"])
+    found = archsim.simulate(study)
+    assert found.compare_to is not None
+    rows = []
+    for name, layers in (("loaded", found.compare_to.layers), ("generated", found.layers)):
+        spent = [(action, pJ) for layer in layers for action, pJ in layer.energy_pJ.items()]
+        moving = sum(pJ for action, pJ in spent if action.startswith("dram_")) / 1e6
+        standing = sum(pJ for action, pJ in spent if action.startswith("dram.")) / 1e6
+        rows.append((name, moving, standing, moving + standing))
+    shown = [[name, *(f"{one:,.0f}" for one in figures)] for name, *figures in rows]
+    (_, *loaded), (_, *generated) = rows
+    return [*shown, ["saving", *(f"{one / other:.2f}" for one, other in zip(loaded, generated))]]
+
+
 def parameters() -> Rows:
     """Tables 5.5 and 5.7."""
     rows = []
@@ -248,6 +264,7 @@ TABLES: dict[str, Table] = {
     "latency": (("design", "cycles", "ms", "ms, not overlapped", "thesis, ms", "difference"), latency),
     "energy": (("n_c", "LUT", "FF", "BRAM", "power, W", "mJ", "thesis, mJ", "difference"), energy),
     "dram": (("n_c", "words, loaded", "words, generated", "saving", "thesis", "difference"), dram),
+    "commands": (("weights", "ACT, RD, WR, uJ", "standby and refresh, uJ", "together, uJ"), commands),
     "parameters": (
         ("network", "n_c", "trained", "thesis", "words at inference", "thesis", "ratio", "thesis"),
         parameters,

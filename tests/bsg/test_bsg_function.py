@@ -29,6 +29,19 @@ def codes(tmp_path: Path) -> Path:
     return path
 
 
+def test_feedback_makes_other_weights_of_the_same_codes(tmp_path: Path) -> None:
+    """A slice of 768 weights from 128 bits: 128 different registers, or 768."""
+    made = {}
+    for generator in ("rotate", "feedback"):
+        path = tmp_path / f"{generator}.npz"
+        write_codes(path, [LAYER], 128, SLICE, {"generator": np.array(generator)})
+        made[generator] = stored(path, generator=generator).extra.operands
+        assert len(load_codes(path).layers["conv2"]) == 12
+    filters = {name: [tuple(row.reshape(-1)[:12]) for row in one] for name, one in made.items()}
+    assert len(set(filters["rotate"][:16])) < len(set(filters["feedback"][:16])) == 16
+    assert (made["rotate"] != made["feedback"]).mean() > 0.5
+
+
 def stored(codes: Path, **changes: Any) -> BsgStored:
     one = machine(folder=codes.parent, n_c=128, slice_shape=SLICE, codes=codes.name, **changes)
     made = one.prepare(LAYER, trained(LAYER, codes)[0], LayerSetting())

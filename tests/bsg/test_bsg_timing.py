@@ -15,6 +15,7 @@ from archsim.accelerators.clockwork import Timed, simulate_batch
 from archsim.approx import LayerSetting
 from archsim.memory.base import memory_class
 from archsim.result import LayerResult, RunResult
+from archsim.sim import Timeline
 from archsim.units import BITS_PER_BYTE
 from archsim.workload.layers import Conv, Linear
 from archsim.workload.networks import load_network
@@ -117,13 +118,15 @@ def test_groups_begin_where_the_map_is_small() -> None:
     assert found["mobilenet_v2_cifar"] == ["conv1", "block4_expand", "block7_expand", "block14_expand"]
 
 
-def timed(one: Bsg, layer: Conv | Linear, plan: BsgPlan, bandwidth_GB_per_s: float = float("inf")) -> Timed:
+def timed(
+    one: Bsg, layer: Conv | Linear, plan: BsgPlan, bandwidth_GB_per_s: float = float("inf"), trace: bool = False
+) -> Timed:
     link = memory_class("link")
     memory = link(
         link.Config(bandwidth_GB_per_s=bandwidth_GB_per_s, latency_ns=0, energy_pJ_per_bit=1, price_source="-")
     )
     (batch,) = one.expect(layer, plan, (0.0, 0.0)).batches
-    return simulate_batch(one, memory, layer, plan, batch)
+    return simulate_batch(one, memory, layer, plan, batch, Timeline(100.0, 0.0) if trace else None)
 
 
 def planned(one: Bsg, layers: list[Conv]) -> list[tuple[Conv, BsgPlan]]:
@@ -174,6 +177,22 @@ def slow_cycles(one: Bsg, layer: Conv, plan: BsgPlan) -> int:
                             now += (config.generation_cycles if plan.code_words else filters * taps) + compute
         cycles += now
     return cycles
+
+
+@pytest.mark.parametrize("preset", ["zynq7020", "zynq7020-baseline"])
+@pytest.mark.parametrize("seed", range(5))
+def test_steps_taken_once_and_multiplied_equal_all_steps(seed: int, preset: str) -> None:
+    """A trace makes every slice of every partition run; odd bandwidths leave fractions of a cycle at every transfer."""
+    for overlap in (True, False):
+        one = machine(preset, overlap=overlap, partition_words=300, slice_shape=(8, 5, 3, 3), n_c=64)
+        for layer, plan in planned(one, random_layers(seed)):
+            once, all_steps = (timed(one, layer, plan, 0.137, trace) for trace in (False, True))
+            assert (once.cycles, once.counts, once.memory_counts) == (
+                all_steps.cycles,
+                all_steps.counts,
+                all_steps.memory_counts,
+            )
+            assert once.cycles > one.closed_form_cycles(layer, plan, one.expect(layer, plan, (0, 0)).batches[0])
 
 
 def test_overlap_never_takes_longer_and_baseline_reloads() -> None:

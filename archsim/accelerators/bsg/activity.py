@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from archsim.accelerators.base import BatchActivity
 from archsim.accelerators.bsg.config import BsgConfig
-from archsim.accelerators.bsg.plan import BsgPlan, part
-from archsim.accelerators.bsg.timing import compute_cycles
+from archsim.accelerators.bsg.plan import BsgPlan
+from archsim.accelerators.bsg.timing import array_cycles
 from archsim.counts import Counts
 from archsim.workload.layers import Layer
 
 
 def batch_activity(config: BsgConfig, layer: Layer, plan: BsgPlan) -> BatchActivity:
     """Return MACs and counts. One weight for each busy row is read per cycle; all weights of a slice are generated."""
-    reads = sum(
-        int(compute_cycles(config, plan, part(plan.positions, plan.partitions, index)).sum())
-        for index in range(plan.partitions)
-    )
     filled = plan.slices * config.slice_weights if plan.code_words else plan.weights
     counts = Counts()
     for action, n in (
@@ -23,7 +19,7 @@ def batch_activity(config: BsgConfig, layer: Layer, plan: BsgPlan) -> BatchActiv
         ("generator.weight", plan.visits * filled if plan.code_words else 0),
         ("parameter_buffer.write", plan.read_words),
         ("slice_buffer.write", plan.visits * filled),
-        ("slice_buffer.read", plan.batch * reads * min(config.array_rows, max(plan.filters))),
+        ("slice_buffer.read", array_cycles(config, plan) * min(config.array_rows, max(plan.filters))),
     ):
         counts.add(action, n)
     return BatchActivity(layer.macs_dense, tuple(counts.items()))

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from math import prod
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.accelerators.base import AcceleratorConfig
 from archsim.units import BITS_PER_BYTE
@@ -42,6 +42,15 @@ class BsgConfig(AcceleratorConfig):
     source: str = Field(default="given in the study", description="where the values come from")
     assumed: tuple[str, ...] = Field(default=(), description="fields without a source")
     calibrated: str = Field(default="", description="which fields were fitted, and on what")
+
+    @model_validator(mode="after")
+    def _has_a_polynomial(self) -> BsgConfig:
+        """Refuse lengths for which no feedback is known."""
+        from archsim.accelerators.bsg.generator import TAPS
+
+        if self.generator == "feedback" and self.n_c not in TAPS:
+            raise ValueError(f"of n_c {', '.join(map(str, TAPS))} where generator is 'feedback'")
+        return self
 
     @property
     def macs(self) -> int:

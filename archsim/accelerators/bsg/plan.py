@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -89,6 +90,11 @@ def slice_sizes(plan: BsgPlan) -> tuple[Array, Array]:
 def part(total: int, parts: int, index: int) -> int:
     """Return the size of one of `parts` pieces of `total` that differ by one at most."""
     return total * (index + 1) // parts - total * index // parts
+
+
+def partition_sizes(plan: BsgPlan) -> Counter[int]:
+    """Return how many partitions of an image have how many output positions."""
+    return Counter(part(plan.positions, plan.partitions, index) for index in range(plan.partitions))
 
 
 def as_conv(layer: Layer) -> Conv:

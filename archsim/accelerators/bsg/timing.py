@@ -8,19 +8,23 @@ Words that come from DRAM take the longer of their way through the port and thei
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from archsim.accelerators.base import Clockwork, Timing
 from archsim.accelerators.bsg.config import WORD_BYTES, BsgConfig
-from archsim.accelerators.bsg.plan import BsgPlan, part, slice_sizes
+from archsim.accelerators.bsg.plan import BsgPlan, part, partition_sizes, slice_sizes
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array
 
 if TYPE_CHECKING:
     import simpy
+
+    from archsim.memory.base import Direction, Region
 
 Process = Generator[Any, Any, None]
 
@@ -50,9 +54,14 @@ def visit_cycles(config: BsgConfig, plan: BsgPlan, positions: int) -> int:
 
 def layer_cycles(config: BsgConfig, plan: BsgPlan) -> int:
     """Return the cycles of a batch with an infinitely fast memory."""
-    sizes = [part(plan.positions, plan.partitions, index) for index in range(plan.partitions)]
-    cycles = {size: visit_cycles(config, plan, size) for size in set(sizes)}
-    return plan.base_words + plan.batch * sum(cycles[size] for size in sizes)
+    visits = sum(count * visit_cycles(config, plan, size) for size, count in partition_sizes(plan).items())
+    return plan.base_words + plan.batch * visits
+
+
+def array_cycles(config: BsgConfig, plan: BsgPlan) -> int:
+    """Return the cycles of a batch in which the array works."""
+    sizes = partition_sizes(plan)
+    return plan.batch * sum(count * int(compute_cycles(config, plan, size).sum()) for size, count in sizes.items())
 
 
 def time_layer(config: BsgConfig, layer: Layer, plan: BsgPlan, work: Clockwork) -> Generator[Any, Any, Timing]:
@@ -61,12 +70,8 @@ def time_layer(config: BsgConfig, layer: Layer, plan: BsgPlan, work: Clockwork) 
     yield from run.parameters()
     for visit in range(plan.visits):
         yield from run.visit(visit)
-    cycles = int(work.env.now)
+    cycles, compute = int(work.env.now), array_cycles(config, plan)
     work.counts.add("fpga.active_cycle", cycles)
-    compute = plan.batch * sum(
-        int(compute_cycles(config, plan, part(plan.positions, plan.partitions, index)).sum())
-        for index in range(plan.partitions)
-    )
     words = dict.fromkeys(("read", "write"), 0)
     for (_, direction), n_bytes in work.memory.bytes_moved.items():
         words[direction] += n_bytes // WORD_BYTES
@@ -77,16 +82,19 @@ def time_layer(config: BsgConfig, layer: Layer, plan: BsgPlan, work: Clockwork) 
 
 
 class _Run:
-    """One batch of one layer on its way."""
+    """One batch of one layer on its way.
+
+    Every step waits for its own transfers, so it finds the memory idle: where an idle memory always takes as long for
+    the same bytes, steps of one kind are simulated once and multiplied. With a trace or a log all are run.
+    """
 
     def __init__(self, config: BsgConfig, layer: Layer, plan: BsgPlan, work: Clockwork) -> None:
         self.config, self.layer, self.plan, self.work = config, layer, plan, work
         self.filled = 0
         self.words = [plan.code_words] * plan.slices if plan.code_words else fill_cycles(config, plan).tolist()
-        self.cycles = {
-            size: compute_cycles(config, plan, size).tolist()
-            for size in {part(plan.positions, plan.partitions, index) for index in range(plan.partitions)}
-        }
+        self.cycles = {size: compute_cycles(config, plan, size).tolist() for size in partition_sizes(plan)}
+        self.repeats = work.memory.stationary and work.trace is None and work.memory.log is None
+        self.known: dict[tuple[int, ...], tuple[int, list[tuple[Region, Direction, int]]]] = {}
 
     def parameters(self) -> Process:
         """Read the base vector, scale and bias."""
@@ -96,18 +104,51 @@ class _Run:
 
     def visit(self, visit: int) -> Process:
         """Read a partition of the ifmap, run all slices on it, write the ofmap's."""
-        plan, partition = self.plan, visit % self.plan.partitions
-        yield self._map("read", "ifmap", plan.ifmap_words, visit)
+        plan, index = self.plan, visit % self.plan.partitions
         fetch = not visit or (plan.reloaded and not plan.code_words)
+        maps = (part(words, plan.partitions, index) for words in (plan.ifmap_words, plan.ofmap_words))
+        kind = (part(plan.positions, plan.partitions, index), *maps, int(fetch))
+        yield from self._repeated(kind, 1, lambda: self._visit(visit, fetch))
+
+    def _repeated(self, kind: tuple[int, ...], times: int, step: Callable[[], Process]) -> Process:
+        """Run a step so many times; one that is known takes its time and moves its bytes without events."""
+        if not self.repeats:
+            yield from step()
+            return
+        env, memory = self.work.env, self.work.memory
+        if kind not in self.known:
+            start, before = int(env.now), memory.snapshot()
+            yield from step()
+            moved = [(*key, n_bytes - before.get(key, 0)) for key, n_bytes in memory.snapshot().items()]
+            self.known[kind] = int(env.now) - start, moved
+            times -= 1
+        if times:
+            cycles, moved = self.known[kind]
+            yield env.timeout(times * cycles)
+            for region, direction, n_bytes in moved:
+                memory.account(direction, region, times * n_bytes)
+
+    def _visit(self, visit: int, fetch: bool) -> Process:
+        """Run through the layer once."""
+        plan = self.plan
+        yield self._map("read", "ifmap", plan.ifmap_words, visit)
         self.filled = plan.base_words + plan.affine_words
-        compute = self.cycles[part(plan.positions, plan.partitions, partition)]
+        compute = self.cycles[part(plan.positions, plan.partitions, visit % plan.partitions)]
         if plan.code_words and self.config.overlap:
             yield from self._overlapped(compute, fetch)
+        elif self.repeats:
+            for (words, busy), count in Counter(zip(self.words, compute)).items():
+                index = self.words.index(words)
+                yield from self._repeated((words, busy, int(fetch)), count, partial(self._slice, index, busy, fetch))
         else:
             for index, busy in enumerate(compute):
-                yield from self._fill(index, fetch)
-                yield self._compute(busy)
+                yield from self._slice(index, busy, fetch)
         yield self._map("write", "ofmap", plan.ofmap_words, visit)
+
+    def _slice(self, index: int, busy: int, fetch: bool) -> Process:
+        """Fill the buffer, then compute."""
+        yield from self._fill(index, fetch)
+        yield self._compute(busy)
 
     def _overlapped(self, compute: list[int], fetch: bool) -> Process:
         """Fill one buffer while the array works from the other."""
