@@ -140,6 +140,16 @@ def test_swapped_layers_never_stay() -> None:
     assert one.map(wide, None, placed["wide"]).describe()["in_banks"] == "weights, resident"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("k", "stays", "chunks"), [(40000, True, 2), (32769, True, 2), (32768, False, 1)])
+def test_a_split_layer_leaves_room_for_others_to_stay(k: int, stays: bool, chunks: int) -> None:
+    """Sums longer than all banks are split anyway; the banks of the longest chunk do, as long as no more are made."""
+    one, small, long = machine(residency="resident"), linear("small", 1024, 1000), linear("long", k, 10)
+    placed = one.place_all([[small, long]])
+    assert {name for name, place in placed.items() if place.chip} == ({"small"} if stays else set())
+    plan: Any = one.map(long, None, placed["long"])  # type: ignore[arg-type]
+    assert plan.banks == (192 if stays else 256) and len(plan.chunks) == chunks
+
+
 @pytest.mark.parametrize(("groups", "banks", "at_once"), [(1, 256, 3), (2, 228, 8)])
 def test_resident_groups_keep_their_banks(groups: int, banks: int, at_once: int) -> None:
     """Replicas of a group lie in the banks that hold the weights of no other group."""
