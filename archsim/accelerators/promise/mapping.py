@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archsim.accelerators.base import Placement
+from archsim.accelerators.promise.addresses import windows_of
 from archsim.accelerators.promise.config import VECTOR_LENGTH, PromiseConfig
 from archsim.accelerators.promise.schedule import Product, PromisePlan, banks_of, ceil_div, chunks_of
 from archsim.errors import MappingError
@@ -83,4 +84,5 @@ def map_layer(config: PromiseConfig, layer: Layer, placement: Placement) -> Prom
         resident=resident,
         patch=config.patch if product.swapped and isinstance(layer, Conv) else 1,
         chunks=chunks_of(product, banks),
+        windows=windows_of(layer) if isinstance(layer, Conv) else None,
     )
