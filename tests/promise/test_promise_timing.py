@@ -5,22 +5,29 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archsim.accelerators.base import BatchActivity
+from archsim.accelerators.clockwork import simulate_batch
+from archsim.accelerators.promise.addresses import windows_of
 from archsim.accelerators.promise.closed_form import GOLDEN_LINK, compute_cycles, cost, phases
 from archsim.accelerators.promise.config import PromiseConfig
 from archsim.accelerators.promise.schedule import turns_of
 from archsim.accelerators.promise.stages import run_tile
 from archsim.accelerators.promise.swing import LEVELS, SWINGS
 from archsim.energy import account
+from archsim.memory.link import LinkPort
 from archsim.units import BITS_PER_BYTE
+from archsim.workload.layers import Conv
 from tests.promise.promise_cases import (
     BY_NAME,
     GOLDEN,
     config,
     golden_memory,
+    machine,
     plan_of,
     prices,
     released_model,
@@ -214,6 +221,70 @@ def test_overlap_hides_what_it_can() -> None:
     assert simulated(plan).cycles == fill + 4 * (row + compute + store)
     assert row + store < compute
     assert simulated(plan, overlap=True).cycles == fill + row + 4 * compute + store
+
+
+# addresses ------------------------------------------------------------------------------------------------------------
+def conv(**changes: Any) -> Conv:
+    shape = {"C": 16, "M": 24, "H": 8, "W": 8, "R": 3, "S": 3, "pad": (1, 1, 1, 1)}
+    return Conv(name="conv", inputs=("x",), output="y", **{**shape, **changes})
+
+
+CONVOLUTIONS = {
+    "digits conv2, ifmap in the banks": (conv(), 256),
+    "weights in the banks": (conv(C=64, M=200), 256),
+    "groups, batch, stride, dilation": (conv(N=3, C=32, H=15, W=17, groups=2, stride=(2, 3), dilation=(2, 1)), 256),
+    "weights in the banks, groups, batch": (conv(N=2, C=128, M=512, H=5, W=5, groups=2), 64),
+    "split sums, weights in the banks": (conv(C=512, M=96, H=5, W=5), 16),
+    "split sums, ifmap in the banks": (conv(C=512, M=16), 16),
+    "map smaller than the filter": (conv(C=3, M=16, H=2, W=2, R=5, S=5, pad=(2, 2, 2, 2)), 256),
+}
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize(("layer", "banks"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_every_access_of_a_convolution_lies_inside_its_tensor(
+    layer: Conv, banks: int, overlap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int, int]] = []
+    access = LinkPort.access
+
+    def watched(port: LinkPort, direction: Any, region: Any, offset: int, n_bytes: int, **runs: int) -> Any:
+        asked.extend([(region, offset, n_bytes)] * runs.get("rows", 1))
+        return access(port, direction, region, offset, n_bytes, **runs)
+
+    monkeypatch.setattr(LinkPort, "access", watched)
+    one = machine(banks=banks, overlap=overlap)
+    plan: Any = one.map(layer, None, one.place_all([[layer]])[layer.name])  # type: ignore[arg-type]
+    activity = BatchActivity(1, (("bank.dot128@P7", 1),))
+    timed = simulate_batch(one, golden_memory(), layer, plan, activity)
+    sizes = {
+        "ifmap": layer.N * layer.C * layer.H * layer.W,
+        "weights": layer.weight_count,
+        "ofmap": layer.N * layer.M * layer.P * layer.Q,
+    }
+    assert {region for region, _, _ in asked} == set(sizes)
+    outside = [(region, first, n) for region, first, n in asked if not 0 <= first <= first + n <= sizes[region]]
+    assert not outside
+    assert sum(n for region, _, n in asked if region == "ofmap") == sizes["ofmap"]
+    if not overlap:
+        assert timed.cycles == cost(one.config, prices(), plan, SWINGS[-1], whole_cycles=True).latency_ns
+
+
+def test_a_window_begins_at_its_first_pixel() -> None:
+    """Against numpy: the address found by cutting windows out of a padded map of addresses."""
+    for layer in (conv(), conv(N=2, C=32, H=15, W=17, groups=2, stride=(2, 3), dilation=(2, 1), pad=(2, 1, 0, 3))):
+        windows, (top, left, bottom, right) = windows_of(layer), layer.pad
+        addresses = np.arange(layer.N * layer.C * layer.H * layer.W).reshape(layer.N, layer.C, layer.H, layer.W)
+        padded = np.pad(addresses, ((0, 0), (0, 0), (top, bottom), (left, right)), mode="edge")
+        per_group, taps = layer.C // layer.groups, layer.R * layer.S
+        for image, group, p, q in np.ndindex(layer.N, layer.groups, layer.P, layer.Q):
+            rows = p * layer.stride[0] + layer.dilation[0] * np.arange(layer.R)
+            columns = q * layer.stride[1] + layer.dilation[1] * np.arange(layer.S)
+            channels = slice(group * per_group, (group + 1) * per_group)
+            cut = padded[image, channels][:, rows][:, :, columns].ravel()
+            window = (image * layer.P + p) * layer.Q + q
+            for tap in (0, 1, taps, per_group * taps - 1):
+                assert windows.first_byte(group, window, tap) == cut[tap]
 
 
 # residency, patch, clock ----------------------------------------------------------------------------------------------

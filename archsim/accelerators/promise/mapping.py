@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archsim.accelerators.base import Placement
+from archsim.accelerators.promise.addresses import windows_of
 from archsim.accelerators.promise.config import VECTOR_LENGTH, PromiseConfig
 from archsim.accelerators.promise.schedule import Product, PromisePlan, banks_of, ceil_div, chunks_of
 from archsim.errors import MappingError
@@ -45,7 +46,7 @@ def place_layers(config: PromiseConfig, layers: Sequence[Layer]) -> dict[str, Pl
             needed = groups * banks_of(product)
             rest = [one for one in layers if one.name not in kept and one is not layer]
             free = config.banks - sum(kept.values()) - needed
-            if not product.swapped and free >= max((_widest(one) for one in rest), default=0):
+            if not product.swapped and free >= max((_least_banks(config, one) for one in rest), default=0):
                 kept[layer.name] = needed
     held = sum(kept.values())
     return {
@@ -56,9 +57,10 @@ def place_layers(config: PromiseConfig, layers: Sequence[Layer]) -> dict[str, Pl
     }
 
 
-def _widest(layer: Layer) -> int:
-    """Return the banks of one column tile."""
-    return ceil_div(product_of(layer)[0].k, VECTOR_LENGTH)
+def _least_banks(config: PromiseConfig, layer: Layer) -> int:
+    """Return the banks of one column tile, or of a chunk if its sums are split: into no more than on all banks."""
+    bpc = ceil_div(product_of(layer)[0].k, VECTOR_LENGTH)
+    return ceil_div(bpc, ceil_div(bpc, config.banks))
 
 
 def map_layer(config: PromiseConfig, layer: Layer, placement: Placement) -> PromisePlan:
@@ -82,4 +84,5 @@ def map_layer(config: PromiseConfig, layer: Layer, placement: Placement) -> Prom
         resident=resident,
         patch=config.patch if product.swapped and isinstance(layer, Conv) else 1,
         chunks=chunks_of(product, banks),
+        windows=windows_of(layer) if isinstance(layer, Conv) else None,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from archsim.accelerators.base import Plan
+from archsim.accelerators.promise.addresses import Windows
 from archsim.accelerators.promise.config import BANK_COLUMNS, VECTOR_LENGTH
 
 
@@ -53,7 +54,10 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class PromisePlan(Plan):
-    """A layer: `groups` equal products, oriented; the banks it may use; sums in one or more chunks."""
+    """A layer: `groups` equal products, oriented; the banks it may use; sums in one or more chunks.
+
+    `windows`: where a convolution finds its ifmap; without them the operands lie in memory as the product has them.
+    """
 
     groups: int
     m: int
@@ -64,6 +68,7 @@ class PromisePlan(Plan):
     resident: bool
     patch: int
     chunks: tuple[Chunk, ...]
+    windows: Windows | None = None
 
     def describe(self) -> dict[str, int | str]:
         """Return the figures shown as `mapping` in the result."""
@@ -88,18 +93,21 @@ class PromisePlan(Plan):
 class Turn(NamedTuple):
     """A group of rows on one filling of the banks.
 
-    `opens`: the filling is new; `load_bytes` from `load_offset` on are written to `tile_banks` banks (0: are there).
-    `rows` rows of `row_bytes` are streamed from `row_offset` on and computed in `banks` banks, `columns` each.
+    `opens`: the filling is new; `load_bytes` from `load_offset` on, read in `load_passes` equal passes, are written to
+    `tile_banks` banks (0: are there). `rows` rows of `row_bytes`, each in `row_passes` from its `row_offsets` on, are
+    streamed and computed in `banks` banks, `columns` each.
     `added` partial sums are then added to those of the chunk before; `store_bytes` of results are written (0: stay).
     """
 
     opens: bool
     load_offset: int
     load_bytes: int
+    load_passes: int
     tile_banks: int
     rows: int
-    row_offset: int
+    row_offsets: tuple[int, ...]
     row_bytes: int
+    row_passes: int
     banks: int
     columns: int
     added: int
@@ -153,23 +161,44 @@ def _tile_turns(plan: PromisePlan, group: int, number: int, tile: Tile, column: 
     """Yield the turns of one filling; a last group of fewer rows leaves its replicas idle."""
     chunk = plan.chunks[number]
     last, k_first = number == len(plan.chunks) - 1, sum(one.k for one in plan.chunks[:number])
+    load_bytes = tile.tx * tile.ty // plan.patch
+    load_offset, load_passes = _filling(plan, group, column, k_first, load_bytes, loaded)
     for row in range(0, plan.m, chunk.par):
         rows = min(chunk.par, plan.m - row)
+        row_offsets, row_passes = _streamed(plan, group, range(row, row + rows), k_first, chunk.k)
         outputs = tile.ty * rows
         yield Turn(
             opens=row == 0,
-            load_offset=loaded,
-            load_bytes=tile.tx * tile.ty // plan.patch if row == 0 and not plan.resident else 0,
+            load_offset=load_offset,
+            load_bytes=load_bytes if row == 0 and not plan.resident else 0,
+            load_passes=load_passes,
             tile_banks=chunk.bpc * tile.act * chunk.par,
             rows=rows,
-            row_offset=(group * plan.m + row) * plan.k + k_first,
+            row_offsets=row_offsets,
             row_bytes=chunk.k,
+            row_passes=row_passes,
             banks=chunk.bpc * tile.act * rows,
             columns=min(tile.ty, BANK_COLUMNS),
             added=outputs if number else 0,
             store_offset=(group * plan.n + column) * plan.m + row * tile.ty,
             store_bytes=outputs if last else 0,
         )
+
+
+def _filling(plan: PromisePlan, group: int, column: int, k_first: int, n_bytes: int, loaded: int) -> tuple[int, int]:
+    """Return where a filling is read and in how many passes: windows of the ifmap, or what was stored in this order."""
+    if plan.windows is None or not plan.swapped:
+        return loaded, 1
+    passes = plan.windows.passes(n_bytes)
+    return plan.windows.offset(group, column, k_first, n_bytes // passes), passes
+
+
+def _streamed(plan: PromisePlan, group: int, rows: range, k_first: int, n_bytes: int) -> tuple[tuple[int, ...], int]:
+    """Return where each row is read and in how many passes: a window of the ifmap, or a row of the operand."""
+    if plan.windows is None or plan.swapped:
+        return tuple((group * plan.m + row) * plan.k + k_first for row in rows), 1
+    passes = plan.windows.passes(n_bytes)
+    return tuple(plan.windows.offset(group, row, k_first, n_bytes // passes) for row in rows), passes
 
 
 def dot_products(plan: PromisePlan) -> int:

@@ -85,20 +85,23 @@ class Run:
         if turn.opens:
             self.opened = int(self.work.env.now)
         if turn.load_bytes:
-            yield from self._transfer("read", filled, turn.load_offset, turn.load_bytes, turn.tile_banks)
+            load = (turn.load_offset, turn.load_bytes, turn.tile_banks, turn.load_passes)
+            yield from self._transfer("read", filled, *load)
             self.work.counts.add("sram.write_byte", turn.load_bytes)
-        for row in range(turn.rows):
-            yield from self._transfer("read", streamed, turn.row_offset + row * self.plan.k, turn.row_bytes, turn.banks)
+        for offset in turn.row_offsets:
+            yield from self._transfer("read", streamed, offset, turn.row_bytes, turn.banks, turn.row_passes)
         self.loaded[i].succeed()
 
     def _regions(self) -> tuple[Region, Region]:
         """Return which tensor fills the banks and which is streamed."""
         return ("ifmap", "weights") if self.plan.swapped else ("weights", "ifmap")
 
-    def _transfer(self, direction: Direction, region: Region, offset: int, n_bytes: int, banks: int) -> Process:
-        """Move bytes while `banks` banks leak."""
+    def _transfer(
+        self, direction: Direction, region: Region, offset: int, n_bytes: int, banks: int, passes: int = 1
+    ) -> Process:
+        """Move bytes, in equal passes over the same addresses, while `banks` banks leak."""
         began = int(self.work.env.now)
-        yield self.work.memory.access(direction, region, offset, n_bytes)
+        yield self.work.memory.access(direction, region, offset, n_bytes // passes, rows=passes)
         spent = int(self.work.env.now) - began
         if self.work.trace is not None:
             self.work.trace.add("promise", "memory", f"{direction} {region}", began, spent)
