@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from archsim.accelerators.base import (
@@ -17,7 +18,7 @@ from archsim.accelerators.base import (
     Stored,
     Timing,
 )
-from archsim.accelerators.bsg.config import PRESETS, WORD_BYTES, BsgConfig
+from archsim.accelerators.bsg.config import OWN_TABLE, PRESETS, WORD_BYTES, BsgConfig
 from archsim.accelerators.bsg.rtl import BSG_GEN
 from archsim.approx import LayerSetting
 from archsim.energy import PriceTable
@@ -65,6 +66,18 @@ class Bsg(Accelerator):
 
         power, clock_MHz = power_mW(resources_of(self.config)), self.config.clock_MHz
         return self.load_prices().with_power("fpga.active_cycle", power, clock_MHz, POWER_SOURCE, POWER_FIT)
+
+    def load_prices(self, aliases: Mapping[str, str] | None = None) -> PriceTable:
+        """Return the prices; the table of the presets lies in this package, for it prices no other machine."""
+        from archsim.energy import load_prices, scaled
+
+        config, here = self.config, Path(__file__)
+        own = here.with_name(f"{config.prices}.yaml")
+        name = str(own) if config.prices == OWN_TABLE else config.prices
+        energy = here.with_name("energy.yaml")
+        table = load_prices(energy, name, self.actions, config.clock_MHz, self.folder, aliases)
+        node_nm = config.scale_prices_to_nm
+        return table if node_nm is None else scaled(table, node_nm)
 
     def notes(self, metrics: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
         """Tell resources and power, what was fitted, and how often a slice repeats itself."""

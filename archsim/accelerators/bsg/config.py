@@ -15,6 +15,7 @@ from archsim.units import BITS_PER_BYTE
 Count = Annotated[int, Field(gt=0, le=2**31 - 1, strict=True)]
 WORD_BITS = 16
 WORD_BYTES = WORD_BITS // BITS_PER_BYTE
+OWN_TABLE = "xpe-zynq7020"
 
 
 class BsgConfig(AcceleratorConfig):
@@ -84,7 +85,7 @@ class BsgConfig(AcceleratorConfig):
 
 _ZYNQ: Mapping[str, Any] = {
     "clock_MHz": 112.88,
-    "prices": "xpe-zynq7020",
+    "prices": OWN_TABLE,
     "array_rows": 16,
     "array_columns": 8,
     "partition_words": 2048,
