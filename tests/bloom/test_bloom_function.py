@@ -286,6 +286,12 @@ def test_faults_strike_at_their_rate(rate: float) -> None:
     assert abs(len(at) - rate * operations) <= 4 * np.sqrt(operations * rate * (1 - rate)) + 1e-9
 
 
+@pytest.mark.parametrize("rate", [1e-12, 1e-19, 1e-300])
+def test_the_least_rates_strike_nothing(rate: float) -> None:
+    """Gaps of up to 2^63 are drawn; their sum must not turn negative."""
+    assert all(len(struck(np.random.default_rng(seed), 200_000, rate)) == 0 for seed in range(20))
+
+
 def test_faulty_products_are_the_exact_ones_elsewhere() -> None:
     layer = CONVS[0]
     machine, x, params, calibrated = machine_and_params(layer)
