@@ -18,6 +18,7 @@ from archsim.accelerators.clockwork import simulate_batch
 from archsim.approx import LayerSetting
 from archsim.counts import Counts
 from archsim.energy import account
+from archsim.energy.pricefile import table_path
 from archsim.errors import PricingError
 from archsim.memory.base import memory_class
 from archsim.workload.layers import Linear
@@ -26,6 +27,7 @@ from tests.contract.driver import LAYERS, Case
 from tests.levels.bloom import table
 
 OPERATIONS = 1_000_000
+ALL_OWN = {kind: {"m": 32, "k": 2, "patterns": 4} for kind in ("add", "mac", "sqrt")}
 CELLS = [
     (kernel, kind, row, THESIS["table_2.4_fJ"][kernel][kind])
     for kernel, units in THESIS["table_2.3"].items()
@@ -47,6 +49,19 @@ def test_cmos_parts_of_table_2_4() -> None:
         count_unit(machine.config, counts, kind, bank, OPERATIONS, round(OPERATIONS * hit_rate / 100))
         errors.append(energy_fJ(machine, counts, ("hash", "output_register")) / printed - 1)
     assert len(errors) == 15 and max(map(abs, errors)) <= 0.09 and np.mean(np.abs(errors)) < 0.04
+
+
+def test_a_given_price_leaves_the_printed_ones(tmp_path: Path) -> None:
+    """Of units with 32 and 256 bits, only the vectors of 32 take `vector_energy_pJ`; a table may price those too."""
+    filters = {"mul": {"m": 256, "k": 2, "patterns": 4}}
+    given = config(m=32, vector_energy_pJ=0.0012, filters={**ALL_OWN, **filters})
+    prices = Bloom(given).prices.prices
+    assert prices["mul.vector_read"].energy_pJ == prices["mul.vector_write"].energy_pJ == 0.0051
+    assert prices["add.vector_read"].energy_pJ == prices["sqrt.vector_write"].energy_pJ == 0.0012
+    own = tmp_path / "own.yaml"
+    own.write_text(table_path("thesis-t33").read_text() + "  rebf_32: {energy_pJ: 0.5, source: own}\n")
+    priced = Bloom(given.model_copy(update={"prices": str(own)})).prices.prices
+    assert priced["add.vector_read"].energy_pJ == 0.5
 
 
 def saved_points(apx: int, patterns: int, m: int, k: int, hit_rate: float) -> float:
