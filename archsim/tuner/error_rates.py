@@ -42,9 +42,9 @@ class Options(Written):
     least_rate: float = Field(default=1e-7, gt=0, lt=1)
     patterns: list[int] = Field(default=[4, 8, 16, 32], min_length=1)
     severities: dict[str, dict[str, int]] = Field(default={"extreme": {"random": 0}, "random": {"random": 1}})
-    faults: str = "unit_faults"
-    match: str = "bloom_match"
-    filters: str = "filters"
+    faults: str
+    match: str
+    filters: str
 
 
 def false_positives(n: int, m: int, k: int) -> float:

@@ -179,6 +179,23 @@ def test_tables_answer_as_the_filters_do() -> None:
         np.testing.assert_array_equal(table, np.where(false, found | FALSE_HIT, found))
 
 
+def test_tables_hold_more_than_16384_filters() -> None:
+    """A pattern a filter, few false hits: every key is answered as the filters answer it."""
+    rng, n = np.random.default_rng(7), 17_000
+    shape = Shape(1, 2, 9, 2, 8)
+    C = next(C for C in (coefficients(shape, s) for s in seeds(5)) if full_rank(shape, C))
+    keys = rng.permutation(1 << 16)[:n]
+    tops = np.stack([keys >> 8, keys & 255], axis=1).astype(np.uint32)
+    patterns = Patterns(tops, np.arange(n, 0, -1), np.arange(n, dtype=np.float32))
+    bank = programmed(shape, C, patterns, single=False)
+    every = np.stack(np.divmod(np.arange(1 << 16), 256), axis=1).astype(np.uint32)
+    table, found = answer_table(bank), bank.ask(every)
+    own = np.full(1 << 16, -1)
+    own[keys] = np.arange(n)
+    assert (table[keys] >= 0).all() and ((found == own) & (found > 0x4000)).sum() > 300
+    np.testing.assert_array_equal(table, np.where((found >= 0) & (found != own), found | FALSE_HIT, found))
+
+
 # Units
 
 

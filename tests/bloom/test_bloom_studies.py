@@ -225,7 +225,7 @@ tune:
   optimise: {name: scenes, split: train, images: 1}
   test: {name: scenes, images: 1}
   cost_images: 1
-  options: {min_psnr_dB: 24, patterns: [4, 12]}
+  options: {min_psnr_dB: 24, patterns: [4, 12], faults: unit_faults, match: bloom_match, filters: filters}
 """
 
 
@@ -258,6 +258,7 @@ def test_rates_and_filters_of_a_kernel(tmp_path: Path) -> None:
         ("patterns: [4, 12]", "patterns: [0]", "patterns must be at least 1, got 0"),
         ("min_psnr_dB: 24", "min_psnr_dB: 90, least_rate: 0.005", "least_rate 0.005"),
         ("min_psnr_dB: 24", "min_psnr: 24", "unknown field 'min_psnr'"),
+        (", faults: unit_faults", "", "needs the field 'faults'"),
         ("method: error_rates", "method: error_rate", "did you mean 'error_rates'"),
     ],
 )

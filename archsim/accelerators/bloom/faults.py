@@ -19,13 +19,20 @@ from archsim.workload.layers import OpStream
 
 def struck(rng: np.random.Generator, operations: int, rate: float) -> Array:
     """Return which operations are wrong, int64 in ascending order: each by itself with probability `rate`."""
+    if not rate:
+        return np.zeros(0, np.int64)
     if rate >= 1:
         return np.arange(operations)
-    gaps = rng.geometric(rate, int(operations * rate + 10 * np.sqrt(operations * rate) + 20)) if rate else np.zeros(0)
-    places = np.cumsum(gaps).astype(np.int64) - 1
-    while rate and places[-1] < operations:
-        places = np.concatenate([places, places[-1] + np.cumsum(rng.geometric(rate, len(places)))])
+    drawn = int(operations * rate + 10 * np.sqrt(operations * rate) + 20)
+    places = _places(rng, operations, rate, drawn) - 1
+    while places[-1] < operations:
+        places = np.concatenate([places, places[-1] + _places(rng, operations, rate, len(places))])
     return places[places < operations]
+
+
+def _places(rng: np.random.Generator, operations: int, rate: float, n: int) -> Array:
+    """Return the sums of n gaps; one that leads past the end is cut short, as the least rates draw 2^63."""
+    return np.cumsum(np.minimum(rng.geometric(rate, n), operations + 1))
 
 
 def farther(exact: Array, low_high: tuple[float, float]) -> Array:

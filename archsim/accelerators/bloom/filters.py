@@ -27,7 +27,7 @@ from archsim.errors import MappingError
 SEED_STEP = 0x9E37_79B9
 MAX_SEEDS = 64
 TABLE_BITS = 22
-"""Keys up to this width are answered from a table of all of them: 8 MB, and one load instead of k times #BF."""
+"""Keys up to this width are answered from a table of all of them: 16 MB, and one load instead of k times #BF."""
 TABLE_ROWS = 64
 NO_TAGS = np.zeros(0, np.int32)
 
@@ -72,7 +72,7 @@ class Bank:
 
     C int64 (banks, k, key_bits); vectors uint8 (filters or 1, m); first int64 (filters + 1,): the patterns of every
     filter; tags int32 (m,): the filter by the first address, where one vector serves all (else empty); attempts: seeds
-    that were drawn; table: int16 answer to every key, None for wide keys.
+    that were drawn; table: int32 answer to every key, None for wide keys.
     """
 
     shape: Shape
@@ -132,13 +132,13 @@ def programmed(shape: Shape, C: Array, chosen: Patterns, *, single: bool, seed: 
 
 
 def answer_table(bank: Bank) -> Array:
-    """Return the answer to every key of two operands, int16 (2^key_bits,): filter, FALSE_HIT added, or -1."""
+    """Return the answer to every key of two operands, int32 (2^key_bits,): filter, FALSE_HIT added, or -1."""
     from archsim.accelerators.bloom.kernel import FALSE_HIT, answer
 
     shape = bank.shape
     values = np.arange(1 << shape.apx, dtype=np.uint32)
     left, right = (operand_hashes(bank.tables, operand, values) for operand in range(2))
-    table = np.empty((len(values), len(values)), np.int16)
+    table = np.empty((len(values), len(values)), np.int32)
     for row in range(0, len(values), TABLE_ROWS):
         part = table[row : row + TABLE_ROWS]
         hashes = (left[row : row + TABLE_ROWS, None] ^ right[None]).reshape(-1, shape.banks)

@@ -17,8 +17,8 @@ from archsim.kernels._jit import njit
 
 Array = npt.NDArray[Any]
 MISS = -1
-FALSE_HIT = 0x4000
-"""Set in a table's answer where the key is none of those stored for that output."""
+FALSE_HIT = 1 << 30
+"""Set in a table's int32 answer where the key is none of those stored for that output; above any number of filters."""
 TINY = np.float32(2.0**-126)
 ZERO = np.float32(0)
 HITS, FALSE_HITS = range(2)
