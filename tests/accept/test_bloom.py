@@ -182,7 +182,9 @@ def test_sobel(accept: Accept) -> None:
     designs = list(curve(tuned("bloom-sobel"))["designs"])
     told = "; ".join(
         f"{one['severity']}: " + ", ".join(f"{k} {one[f'{k}_rate']:g}" for k in ("add", "mul", "mac", "sqrt"))
-        + f", {one['faults_mean_dB']:.1f} dB" for one in designs
+        + f", {one['faults_mean_dB']:.1f} dB; filters on unseen pictures {one['filters_mean_dB']:.1f} dB, "
+        + ("bound met" if one["meets_bound"] else "bound missed")
+        + f", energy of the units x {one['unit_energy_share']:.3f}" for one in designs
     )  # fmt: skip
     accept(told, len(designs) == 2 and all(one["faults_mean_dB"] >= 25 for one in designs))
 

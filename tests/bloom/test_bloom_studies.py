@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from archsim.config import load_study, study_from_text
-from archsim.errors import StudyError, WorkloadError
+from archsim.errors import ArchsimError, StudyError, WorkloadError
 from archsim.report.table import run_report
 from archsim.report.tune_table import tune_report
 from archsim.run import simulate
@@ -274,3 +274,10 @@ def test_error_rates_are_for_kernels(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(TASK.replace("scenes", "digits"))
     with pytest.raises(StudyError, match="image kernels, not of digits_cnn"):
         tune(load_tune(tmp_path / "task.yaml"), tmp_path / "runs" / "task")
+
+
+def test_filters_for_some_units_only_are_refused() -> None:
+    """A preset of another kernel: Sobel adds, Roberts does not."""
+    study = load_study("bloom-scenes.yaml", ["platform.accelerators.npu.preset=roberts-t23"])
+    with pytest.raises(ArchsimError, match="has add units, but `filters` names only"):
+        simulate(study)
