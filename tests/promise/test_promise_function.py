@@ -187,7 +187,7 @@ def test_a_convolution_is_its_product(C: int, M: int, H: int, sign: int) -> None
     assert params.weights is not None
     params_flat = replace(params, weights=params.weights.reshape(M, -1))
     one, other = plan_of(layer), plan_of(flat)
-    assert replace(one, batch=0) == replace(other, batch=0)
+    assert replace(one, batch=0, windows=None) == replace(other, batch=0, windows=None)  # only addresses differ
     y = execute_layer(config(), layer, one, codes, params, NOISELESS, DRAWS)
     z = execute_layer(config(), flat, other, rows, params_flat, NOISELESS, DRAWS)
     assert y.y is not None and z.y is not None and y.batches == z.batches
