@@ -88,8 +88,14 @@ class Bloom(Accelerator):
         return read_prices(self.config, self.load_prices)
 
     def notes(self, metrics: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
-        """Say what is left out of the energies and where units wait for themselves."""
+        """Say what is left out of the energies, which units take default filters, which wait for themselves."""
+        from archsim.accelerators.bloom.floats import OPERANDS
+
         notes = ["operands come from an ideal buffer: its energy is not in the figures"]
+        unnamed = [kind for kind in OPERANDS if self.config.filters and kind not in self.config.filters]
+        if unnamed:
+            kinds, size = ", ".join(unnamed), f"m {self.config.m}, k {self.config.k}"
+            notes.append(f"units that `filters` does not name ({kinds}), where a layer has them, take {size}")
         stalled = [layer for layer, told in metrics.items() if told.get("stall_cycles")]
         if stalled:
             notes.append(f"units wait for their own results (fewer chains than stages): {', '.join(stalled)}")

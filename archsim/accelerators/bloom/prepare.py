@@ -29,7 +29,7 @@ from archsim.accelerators.bloom.profile import (
 )
 from archsim.accelerators.bloom.stream import stream_of
 from archsim.approx import LayerSetting
-from archsim.errors import MappingError, StudyError
+from archsim.errors import StudyError
 from archsim.workload.layers import Layer, OpStream
 from archsim.workload.params import LayerParams
 
@@ -111,7 +111,7 @@ class Knowledge:
         return self._once(("products", names, apx, N), lambda: self._design_products(names, apx, N))
 
     def _design_products(self, names: tuple[str, ...], apx: int, N: int) -> tuple[Bank, float]:
-        unit = self._unit("mul", N, names[0])
+        unit = self.config.filters_of("mul", N)
         layers = [self._operands(name) for name in names]
         narrow = 2 * apx <= TABLE_BITS
         counted = self._once(("counts", names, apx), lambda: key_counts(layers, apx)) if narrow else None
@@ -120,19 +120,9 @@ class Knowledge:
         bank, rate = self._design(unit, "mul", apx, chosen, screen, names[0])
         return (with_table(bank) if narrow else bank), rate
 
-    def _unit(self, kind: str, N: int, name: str) -> UnitFilters:
-        """Return the filters of a kind of unit. Raises: MappingError if the study names filters, but none for it."""
-        named = self.config.filters
-        if named and kind not in named:
-            told = ", ".join(sorted(named))
-            raise MappingError(
-                f"layer {name!r} has {kind} units, but `filters` names only {told}: give it filters, too"
-            )
-        return self.config.filters_of(kind, N)
-
     def _event_bank(self, name: str, kind: str, apx: int, N: int) -> tuple[Bank, float]:
         def design() -> tuple[Bank, float]:
-            unit, events = self._unit(kind, N, name), self._events(name)[kind]
+            unit, events = self.config.filters_of(kind, N), self._events(name)[kind]
             chosen = frequent_events(events, apx, unit.patterns, unit.outputs, self.config.representative)
             return self._design(unit, kind, apx, chosen, partial(_screen_events, events, apx), name)
 
