@@ -12,7 +12,8 @@ from archsim.approx import Setting
 from archsim.config import Study, check_layer_names, check_machine_settings
 from archsim.memory.base import RequestLog
 from archsim.result import Comparison, LayerResult, RunResult, Totals, quality_of, ratios
-from archsim.session import VECTOR_UNIT, Session
+from archsim.seating import VECTOR_UNIT
+from archsim.session import Session
 from archsim.sim import Timeline
 from archsim.threads import Progress, limited_threads
 from archsim.units import cycles_to_us
@@ -67,7 +68,7 @@ def _record(session: Session, setting: Setting, timeline: Timeline | None, reque
         if requests is not None:
             requests.origin_us = start_us
         timed = simulate_batch(
-            seat.machine, session.memory, seat.layer, seat.plan, activity, timeline, seat.addresses, requests
+            seat.machine, session.seating.memory, seat.layer, seat.plan, activity, timeline, seat.addresses, requests
         )
         start_us += cycles_to_us(timed.cycles, clock_MHz)
 
@@ -87,7 +88,7 @@ def _provenance(session: Session, layers: Sequence[LayerResult]) -> dict[str, An
     """Return where the figures of `layers` come from: versions, hashes, workload identity, prices, notes."""
     study, network, spec = session.study, session.network, session.study.workload
     used = {layer.accelerator for layer in layers}
-    machines = {name: machine for name, machine in session.machines.items() if name in used}
+    machines = {name: machine for name, machine in session.seating.machines.items() if name in used}
     return {
         "archsim": __version__,
         "config_hash": study.config_hash,
@@ -111,13 +112,13 @@ def _provenance(session: Session, layers: Sequence[LayerResult]) -> dict[str, An
             for name, machine in machines.items()
         },
         "memory": {
-            "about": study.memory.about(session.memory),
-            "columns": [column._asdict() for column in session.memory.columns],
+            "about": study.memory.about(session.seating.memory),
+            "columns": [column._asdict() for column in session.seating.memory.columns],
         },
         "prices": {
             **{name: asdict(machine.prices) for name, machine in machines.items()},
-            "memory": asdict(session.memory.prices),
-            VECTOR_UNIT: asdict(session.vector_prices),
+            "memory": asdict(session.seating.memory.prices),
+            VECTOR_UNIT: asdict(session.seating.vector_prices),
         },
         "notes": [*network.notes, *_notes(session, layers)],
     }
@@ -130,10 +131,10 @@ def _notes(session: Session, layers: Sequence[LayerResult]) -> list[str]:
         notes.append(f"calibrated on evaluation images (the first {CALIBRATION_IMAGES} of data)")
     if spec.data is None:
         notes.append("no images: counts follow from zero fractions, accuracy is not evaluated")
-    if VECTOR_UNIT in session.where.values() and session.study.vector_unit.elements_per_cycle is None:
+    if VECTOR_UNIT in session.seating.where.values() and session.study.vector_unit.elements_per_cycle is None:
         notes.append("pooling and other vector layers take no time (vector unit 'free'), prices assumed")
-    notes += [f"memory: {note}" for note in session.memory.notes(session.study.setting)]
-    for name, machine in session.machines.items():
+    notes += [f"memory: {note}" for note in session.seating.memory.notes(session.study.setting)]
+    for name, machine in session.seating.machines.items():
         mine = {layer.name: layer.metrics for layer in layers if layer.accelerator == name}
         notes += [f"{name}: {note}" for note in machine.notes(mine)] if mine else []
     return notes

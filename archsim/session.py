@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from itertools import count, groupby
-from threading import Lock
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from archsim.accelerators.addresses import addresses_of
-from archsim.accelerators.base import Activity, BatchActivity, Placement, Sample
+from archsim.accelerators.base import Activity, BatchActivity
 from archsim.accelerators.clockwork import Timed, simulate_batch
 from archsim.accelerators.seat import Seat
 from archsim.accelerators.trail import Trail
-from archsim.accelerators.vector_unit import vector_counts, vector_cycles, vector_prices
+from archsim.accelerators.vector_unit import vector_counts, vector_cycles
 from archsim.approx import LayerSetting, Setting
 from archsim.config import Study
 from archsim.counts import Counts
-from archsim.energy import PriceTable, account
+from archsim.energy import account
 from archsim.result import (
     Accuracy,
     BatchPart,
@@ -37,22 +35,18 @@ from archsim.result import (
     sum_totals,
     with_idle,
 )
+from archsim.seating import RECENT_SETTINGS, VECTOR_UNIT, Seating
 from archsim.threads import Progress, Recent, map_blocks
 from archsim.units import cycles_to_us
 from archsim.workload.bench import Workbench, label_ranks
-from archsim.workload.calibrate import tensor_scales
-from archsim.workload.encode import encode_params, synthetic_params
-from archsim.workload.formats import NumberFormat, Scale
 from archsim.workload.graph import walk
 from archsim.workload.layers import Layer
-from archsim.workload.params import Array, LayerParams, Tensor
+from archsim.workload.params import Array, Tensor
 from archsim.workload.pictures import as_picture, psnr_dB
 from archsim.workload.reference import host_compute, input_tensor, output_scale
 from archsim.workload.synthetic import synthetic_codes
 
-VECTOR_UNIT = "vector_unit"
 EXACT = LayerSetting()
-RECENT_SETTINGS = 4
 Look = Callable[[Seat, Array], Any]
 """Called with a layer on its machine and the codes that are about to enter it."""
 
@@ -70,118 +64,16 @@ class Visit:
 
 
 class Session:
-    """One assignment of layers to machines; settings are tried on it one after another."""
+    """Layers on their machines; settings are tried on them one after another."""
 
     def __init__(
         self, bench: Workbench, study: Study, assign: Mapping[str, str], progress: Progress | None = None
     ) -> None:
         self.bench, self.study, self.network = bench, study, bench.network
-        self.machines = {name: spec.build(study.folder) for name, spec in study.machines.items()}
-        self.memory = study.memory.build()
-        self.where = {layer.name: self._machine_of(layer, assign) for layer in self.network.layers}
-        self.placements = self._place()
-        on_machines = {
-            name: (self.machines[on], study.machines[on].format) for name, on in self.where.items() if on != VECTOR_UNIT
-        }
-        self.addresses = addresses_of(self.network, on_machines, self.memory.capacity_bytes)
+        self.seating = Seating(bench, study, assign)
         self.progress = progress or (lambda text, done, total: None)
-        self._check_prices()
-        self._scales: dict[NumberFormat, Mapping[str, Scale]] = {}
-        self._calibrations: dict[str, Any] = {}
-        self._calibrating = Lock()
-        self._seats: Recent[tuple[str, str], Seat] = Recent(RECENT_SETTINGS * len(self.network.layers))
         self._timed: dict[tuple[object, ...], Timed] = {}
         self._trails: Recent[tuple[str, int], Trail] = Recent(RECENT_SETTINGS)
-
-    def _machine_of(self, layer: Layer, assign: Mapping[str, str]) -> str:
-        """Return the machine a layer runs on; what no machine accepts runs on the vector unit."""
-        name = assign.get(layer.name, assign["default"])
-        if isinstance(layer, self.machines[name].accepts):
-            return name
-        takers = [other for other, machine in self.machines.items() if isinstance(layer, machine.accepts)]
-        if layer.name not in assign and not takers and not layer.macs_dense:
-            return VECTOR_UNIT
-        hint = f"; assign it to one of: {', '.join(takers)}" if takers else ""
-        message = f"accelerator {name!r} does not run {type(layer).__name__} (layer {layer.name!r}){hint}"
-        raise self.study.error(("platform", "assign"), message)
-
-    def _check_prices(self) -> None:
-        """Look all prices up before anything runs, so that a missing one costs no time."""
-        for name, machine in self.machines.items():
-            with self.study.source.errors_at(("platform", "accelerators", name, "prices")):
-                machine.prices  # noqa: B018 - loading checks
-        with self.study.source.errors_at(("platform", "memory")):
-            self.memory.prices  # noqa: B018
-        with self.study.source.errors_at(("platform", "vector_unit")):
-            self.vector_prices  # noqa: B018
-
-    @cached_property
-    def vector_prices(self) -> PriceTable:
-        """Prices of the platform's vector unit."""
-        return vector_prices(self.study.vector_unit, self.study.folder)
-
-    def _place(self) -> dict[str, Placement]:
-        """Let each machine place its runs of consecutive layers."""
-        runs: dict[str, list[list[Layer]]] = {name: [] for name in self.machines}
-        for name, run in groupby(self._machine_layers(), key=lambda layer: self.where[layer.name]):
-            runs[name].append(list(run))
-        placed = (self.machines[name].place_all(mine) for name, mine in runs.items())
-        return {name: placement for machine in placed for name, placement in machine.items()}
-
-    def scales(self, number_format: NumberFormat) -> Mapping[str, Scale]:
-        """Return the scale of every tensor in `number_format`, ties solved."""
-        if number_format not in self._scales:
-            self._scales[number_format] = tensor_scales(self.network, self.bench.ranges, number_format)
-        return self._scales[number_format]
-
-    def _format(self, layer: Layer) -> NumberFormat:
-        return self.study.machines[self.where[layer.name]].format
-
-    def seat(self, layer: Layer, setting: LayerSetting) -> Seat:
-        """Return the layer prepared and mapped; done once per (layer, setting)."""
-        key = (layer.name, repr(setting))
-        known = self._seats.get(key)
-        return self._seats.keep(key, known or self._new_seat(layer, setting))
-
-    def _new_seat(self, layer: Layer, setting: LayerSetting) -> Seat:
-        """Prepare and map a layer."""
-        machine = self.machines[self.where[layer.name]]
-        placement = self.placements[layer.name]
-        params = self._params(layer)
-        if machine.answers("calibrate") and not setting.exact and self.bench.has_calibration:
-            params = replace(params, calibration=self._calibration(self.where[layer.name]))
-        stored = machine.prepare(layer, params, setting)
-        plan = machine.map(layer, stored, placement)
-        name, seed = self.where[layer.name], self.study.seed
-        addresses = self.addresses[layer.name]
-        return Seat(layer, name, machine, self.memory, placement, stored, plan, setting, seed, addresses)
-
-    def _params(self, layer: Layer) -> LayerParams:
-        """Return the layer's parameters in its machine's format; a shape-only network has none, or synthetic ones."""
-        number_format = self._format(layer)
-        if self.network.shape_only and not self.machines[self.where[layer.name]].can_expect:
-            return synthetic_params(layer, number_format, self.study.seed)
-        if self.bench.data is None:
-            return encode_params(self.network, layer, {}, number_format)
-        params = encode_params(self.network, layer, self.scales(number_format), number_format)
-        if self.machines[self.where[layer.name]].reads_channel_means:
-            params = replace(params, x_mean=self.bench.channel_means[layer.inputs[0]])
-        return params
-
-    def _calibration(self, name: str) -> Any:
-        """Return what a machine made of the calibration images; done once."""
-        with self._calibrating:
-            if name not in self._calibrations:
-                layers = [layer for layer in self.network.layers if self.where[layer.name] == name]
-                inputs = self.bench.calibration_inputs([layer.name for layer in layers])
-                params = {layer.name: self._params(layer) for layer in layers}
-                samples = [
-                    Sample(layer, one, one.format.encode(inputs[layer.name], one.x_scale))
-                    for layer in layers
-                    for one in (params[layer.name],)
-                ]
-                self._calibrations[name] = self.machines[name].calibrate(samples)
-            return self._calibrations[name]
 
     # steps 0-3: what the data does ---------------------------------------------------------------------------------
     def quality(self, setting: Setting, images: int | None = None) -> Accuracy | None:
@@ -228,8 +120,8 @@ class Session:
 
     def _walk_images(self, setting: Setting, images: int, look: Look | None = None) -> Trail:
         """Send images through the network, blocks in parallel, layer by layer."""
-        for layer in self._machine_layers():
-            self.seat(layer, setting.get(layer.name, EXACT))
+        for layer in self.seating.machine_layers:
+            self.seating.seat(layer, setting.get(layer.name, EXACT))
         if self.network.makes_pictures:
             self.bench.fp32_pictures  # noqa: B018 - once, not in every block
         step = self.bench.block_images
@@ -264,23 +156,23 @@ class Session:
     def _input(self, pixels: Array) -> Tensor:
         """Return the network's input in the format of its first machine (host pre-processing, not simulated)."""
         values = input_tensor(self.network, pixels)
-        reader = next(layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT)
-        number_format = self._format(reader)
-        scale = self.scales(number_format)[self.network.input]
+        reader = next(layer for layer in self.network.layers if self.seating.where[layer.name] != VECTOR_UNIT)
+        number_format = self.seating.format_of(reader)
+        scale = self.seating.scales(number_format)[self.network.input]
         return Tensor(number_format.encode(values, scale), number_format, scale)
 
     def _compute(self, visit: Visit, layer: Layer, inputs: tuple[Tensor, ...]) -> Tensor:
         """Compute one node for one block of images, on its machine or on the vector unit."""
         visit.advance()
         trail = visit.trail
-        if self.where[layer.name] == VECTOR_UNIT:
-            y = host_compute(layer, inputs, self.network, self.scales(inputs[0].format))
+        if self.seating.where[layer.name] == VECTOR_UNIT:
+            y = host_compute(layer, inputs, self.network, self.seating.scales(inputs[0].format))
             trail.saturated_words[layer.name] += y.saturated_words
             trail.converted_words[layer.name] = sum(x.codes[0].size for x in inputs if x.format != inputs[0].format)
             return y
-        seat = self.seat(layer, visit.setting.get(layer.name, EXACT))
+        seat = self.seating.seat(layer, visit.setting.get(layer.name, EXACT))
         number_format = seat.stored.params.format
-        x = inputs[0].to(number_format, self.scales(number_format)[layer.inputs[0]])
+        x = inputs[0].to(number_format, self.seating.scales(number_format)[layer.inputs[0]])
         if x is not inputs[0]:
             trail.converted_words[layer.name] = x.codes[0].size
         if visit.look is not None:
@@ -295,7 +187,7 @@ class Session:
 
         Layers run in parallel, those with most weights first: they take longest.
         """
-        layers, steps = self._machine_layers(), count(1)
+        layers, steps = self.seating.machine_layers, count(1)
 
         def expected(layer: Layer) -> tuple[str, Activity]:
             activity = self._expected(layer, setting)
@@ -310,15 +202,12 @@ class Session:
 
     def _expected(self, layer: Layer, setting: Setting) -> Activity:
         """Return what one batch is expected to do in a layer."""
-        seat = self.seat(layer, setting.get(layer.name, EXACT))
+        seat = self.seating.seat(layer, setting.get(layer.name, EXACT))
         fractions = self.bench.zero_fractions(layer)
         if seat.machine.can_expect:
             return seat.machine.expect(layer, seat.plan, fractions)
         x = synthetic_codes(layer, seat.stored.params, fractions[0], self.study.seed)
         return seat.execute(x, 0)
-
-    def _machine_layers(self) -> list[Layer]:
-        return [layer for layer in self.network.layers if self.where[layer.name] != VECTOR_UNIT]
 
     # steps 4 and 5: time and price ---------------------------------------------------------------------------------
     def cost(self, setting: Setting, images: int | None = None) -> tuple[Totals, tuple[LayerResult, ...]]:
@@ -337,13 +226,13 @@ class Session:
     def _layer_result(self, layer: Layer, setting: Setting, trail: Trail, images: int) -> LayerResult:
         """Add up one layer over the timed batches; equal batches are simulated once."""
         batches = images // self.study.workload.batch
-        if self.where[layer.name] == VECTOR_UNIT:
+        if self.seating.where[layer.name] == VECTOR_UNIT:
             shapes = self.network.shapes
             counts = vector_counts(layer, [shapes[n] for n in layer.inputs], shapes[layer.output], images)
             metrics = {"saturated_words": trail.saturated_words[layer.name]}
             return self._vector_result(layer.name, type(layer).__name__, counts, metrics)
-        seat = self.seat(layer, setting.get(layer.name, EXACT))
-        name = self.where[layer.name]
+        seat = self.seating.seat(layer, setting.get(layer.name, EXACT))
+        name = self.seating.where[layer.name]
         activities = Counter(trail.activities[layer.name][:batches])
         parts = [BatchPart(self._time(seat, one), one.macs_done, dict(one.metrics), n) for one, n in activities.items()]
         told = {
@@ -351,7 +240,7 @@ class Session:
             "saturated_words": trail.saturated_words[layer.name],
             "overflow_events": trail.overflow_events[layer.name],
         }
-        machine, memory = seat.machine, self.memory.prices_at(seat.setting, parts[0].timed.memory_counts)
+        machine, memory = seat.machine, self.seating.memory.prices_at(seat.setting, parts[0].timed.memory_counts)
         readings = {reading: (table, memory) for reading, table in machine.price_readings.items()}
         prices, idle_mW = (machine.prices, memory), self._idle_mW(name)
         return sum_parts(layer, name, machine.config.clock_MHz, parts, prices, readings, told, idle_mW)
@@ -365,7 +254,7 @@ class Session:
         unit = self.study.vector_unit
         cycles = vector_cycles(counts, unit)
         latency_us = cycles_to_us(cycles, unit.clock_MHz) if cycles else 0.0
-        energy = with_idle(account(counts, self.vector_prices), self._idle_mW(VECTOR_UNIT), latency_us)
+        energy = with_idle(account(counts, self.seating.vector_prices), self._idle_mW(VECTOR_UNIT), latency_us)
         return LayerResult(
             name, kind, VECTOR_UNIT, cycles, latency_us, 0, 0, "vector_unit", dict(counts), energy, metrics
         )
@@ -384,16 +273,16 @@ class Session:
     def first_batch(self, setting: Setting) -> Iterator[tuple[Seat, BatchActivity]]:
         """Yield every layer on a machine with what the data of the first timed batch do in it."""
         trail = self._trail(setting, self.study.workload.images_timed)
-        for layer in self._machine_layers():
-            yield self.seat(layer, setting.get(layer.name, EXACT)), trail.activities[layer.name][0]
+        for layer in self.seating.machine_layers:
+            yield self.seating.seat(layer, setting.get(layer.name, EXACT)), trail.activities[layer.name][0]
 
     def _time(self, seat: Seat, activity: BatchActivity) -> Timed:
         """Simulate one batch, or return the equal one simulated before."""
         nameless = replace(seat.layer, name="", inputs=(), output="")
-        lies = tuple(seat.addresses.items()) if self.memory.addressed else ()
+        lies = tuple(seat.addresses.items()) if self.seating.memory.addressed else ()
         key = (nameless, seat.machine.kind, id(seat.machine), seat.placement, seat.plan, activity, lies)
         if key not in self._timed:
             self._timed[key] = simulate_batch(
-                seat.machine, self.memory, seat.layer, seat.plan, activity, addresses=seat.addresses
+                seat.machine, self.seating.memory, seat.layer, seat.plan, activity, addresses=seat.addresses
             )
         return self._timed[key]

@@ -29,7 +29,7 @@ def session_of(name: str, *sets: str) -> Session:
 def kernels(session: Session) -> None:
     """Operations per second of conv2 of LeNet-5, filters off and on."""
     layer = next(one for one in session.network.layers if one.name == "conv2")
-    seat = session.seat(layer, session.study.setting["conv2"])
+    seat = session.seating.seat(layer, session.study.setting["conv2"])
     inputs = session.bench.calibration_inputs(["conv2"])["conv2"][:IMAGES]
     from archsim.accelerators.bloom.stream import stream_of
 

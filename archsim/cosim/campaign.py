@@ -241,7 +241,7 @@ def layer_inputs(
 
 def _rtl(session: Session, layer: str) -> tuple[RtlBlock, ...]:
     """Return the blocks of the machine a layer runs on; the vector unit has none."""
-    machine = session.machines.get(session.where[layer])
+    machine = session.seating.machines.get(session.seating.where[layer])
     return machine.rtl if machine else ()
 
 

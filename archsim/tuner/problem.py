@@ -88,7 +88,7 @@ class Problem:
         assert self.bench.data is not None  # whether the images are there is known before hours of search
         check_layer_names(self.study, self.bench.network)
         self.session = Session(self.bench, self.study, study.assign, progress)
-        self._memory_levels = memory_levels(study.setting, self.session.memory)
+        self._memory_levels = memory_levels(study.setting, self.session.seating.memory)
         self.store, self.measured = store, 0
         self._images = _digest(self.bench.data.images, self.bench.data.labels)
         self._config = _config_hash(self.study, _digest(self.bench.calibration_images))
@@ -137,7 +137,7 @@ class Problem:
         found = self.store.get(key)
         if found is None:
             _, layers = self.session.cost(setting)
-            memory = self.session.memory.prices.prices
+            memory = self.session.seating.memory.prices.prices
             found = sum(pJ for one in layers for action, pJ in one.energy_pJ.items() if action not in memory)
             self.store.put(key, found)
         return float(found)
@@ -159,7 +159,7 @@ class Problem:
 
     def machine_of(self, layer: Layer) -> Accelerator | None:
         """Return the machine a layer runs on; None for the vector unit."""
-        return self.session.machines.get(self.session.where[layer.name])
+        return self.session.seating.machines.get(self.session.seating.where[layer.name])
 
     def knob_layers(self, name: str | None) -> tuple[Knob, list[Layer]]:
         """Return a knob that can be profiled and the layers on machines that have it.

@@ -116,7 +116,7 @@ def photograph_seconds() -> float:
     study = load_study("bloom-sobel-study.yaml", ["workload.data.images=1"])
     session = Session(Workbench(study.workload, study.folder), study, study.assign)
     (layer,) = session.network.layers
-    seat = session.seat(layer, study.setting["kernel"])
+    seat = session.seating.seat(layer, study.setting["kernel"])
     assert session.bench.data is not None
     x = session.bench.data.images[:, None].astype(np.float32)
     seat.execute(x, 0)

@@ -51,7 +51,7 @@ def with_profile(network: str, profile: str) -> Session:
 
 def machine_layers(run: Session) -> list[str]:
     """Return the layers on the machine."""
-    return [layer.name for layer in run.network.layers if run.where[layer.name] == "npu"]
+    return [layer.name for layer in run.network.layers if run.seating.where[layer.name] == "npu"]
 
 
 def at_level(run: Session, level: int, *regions: str) -> dict[str, LayerSetting]:

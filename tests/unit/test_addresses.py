@@ -38,14 +38,14 @@ def test_the_table_of_a_network(batch: int) -> None:
     """Weights of all layers from 0 on in whole rows, maps behind them; what one layer writes the next one reads."""
     study = load_study("quickstart.yaml", [f"workload.batch={batch}", "workload.data.images=8"])
     session = Session(Workbench(study.workload, study.folder), study, study.assign)
-    layers = [layer for layer in session.network.layers if layer.name in session.addresses]
+    layers = [layer for layer in session.network.layers if layer.name in session.seating.addresses]
     end = 0
     for layer in layers:
-        assert session.addresses[layer.name]["weights"] == end
+        assert session.seating.addresses[layer.name]["weights"] == end
         end += -(-layer.weight_count * 2 // ROW_BYTES) * ROW_BYTES
     for layer in layers:
-        assert min(session.addresses[layer.name][region] for region in ("ifmap", "ofmap", "other")) >= end
-        assert session.addresses[layer.name]["other"] > session.addresses[layer.name]["ofmap"]
+        assert min(session.seating.addresses[layer.name][region] for region in ("ifmap", "ofmap", "other")) >= end
+        assert session.seating.addresses[layer.name]["other"] > session.seating.addresses[layer.name]["ofmap"]
     rooms = {use.name: use.n_bytes for use in map_uses(session.network, {}, 16)}
     assert rooms[layers[-1].output] == batch * 2 * _words(session.network.shapes[layers[-1].output])
     assert rooms[layers[1].inputs[0]] > batch * 2 * _words(session.network.shapes[layers[1].inputs[0]])  # padding

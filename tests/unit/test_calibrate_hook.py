@@ -45,23 +45,23 @@ class Watching(StreamUnit):
 def session(monkeypatch: pytest.MonkeyPatch) -> Session:
     study = study_from_text(STUDY)
     session = Session(Workbench(study.workload, study.folder), study, study.assign)
-    session.machines["npu"] = Watching(session.machines["npu"].config)
+    session.seating.machines["npu"] = Watching(session.seating.machines["npu"].config)
     return session
 
 
 def test_approximated_layers_find_what_the_machine_kept(session: Session) -> None:
     (layer,) = session.network.layers
-    seat = session.seat(layer, LayerSetting({"skip_rows": 1}))
+    seat = session.seating.seat(layer, LayerSetting({"skip_rows": 1}))
     told, sample = seat.stored.extra
     assert told == "seen" and sample.layer is layer and sample.x.shape == (3, 1, 120, 160)
     images = session.bench.calibration_images
     np.testing.assert_array_equal(sample.x, calibration_inputs(session.network, images, [layer.name])[layer.name])
-    assert session.seat(layer, LayerSetting({"skip_rows": 2})).stored.extra is seat.stored.extra
+    assert session.seating.seat(layer, LayerSetting({"skip_rows": 2})).stored.extra is seat.stored.extra
 
 
 def test_exact_layers_cost_no_look(session: Session) -> None:
     (layer,) = session.network.layers
-    assert session.seat(layer, LayerSetting()).stored.extra is None
+    assert session.seating.seat(layer, LayerSetting()).stored.extra is None
 
 
 def test_machines_answer_the_hooks_they_define() -> None:
