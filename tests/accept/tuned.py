@@ -13,15 +13,26 @@ from archsim.tuner.tuning import tune
 from tests.accept.report import source_key
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("accelerators", "approx", "energy", "kernels", "memory", "sim", "tuner", "workload")
-MODULES = ("config", "counts", "result", "session", "threads", "units", "yamlfile")
-SOURCES = (*(f"archsim/{name}" for name in ROOMS), *(f"archsim/{name}.py" for name in MODULES), "configs", "workloads")
-"""What a search can see of the package."""
+ROOMS = ("approx", "energy", "kernels", "sim", "tuner", "workload")
+MODULES = ("config", "counts", "result", "seating", "session", "threads", "units", "yamlfile")
+SHARED = (*(f"archsim/{name}" for name in ROOMS), *(f"archsim/{name}.py" for name in MODULES), "workloads/networks")
+
+
+def sources_of(name: str) -> tuple[str, ...]:
+    """Return what a shipped task can see of the project: shared rooms, its machines and memory, its own files."""
+    task = load_tune(f"{name}.yaml")
+    study = task.study
+    kinds = {spec.kind for spec in study.machines.values()}
+    packages = [f"archsim/accelerators/{kind}" for kind in kinds] + [f"archsim/memory/{study.memory.kind}"]
+    beside = [path for room in ("accelerators", "memory") for path in (ROOT / "archsim" / room).glob("*.py")]
+    files = [ROOT / "configs" / f"{name}.yaml", ROOT / "configs" / task.spec.study, *beside]
+    files += [path for path in (ROOT / "workloads").rglob(study.workload.network)]
+    return (*SHARED, *sorted(packages), *sorted(str(path.relative_to(ROOT)) for path in files))
 
 
 def tuned(name: str) -> Path:
     """Return the result folder of a shipped task; beside it stands how many seconds all its runs took."""
-    home = ROOT / ".cache" / "accept" / f"tune-{source_key(ROOT, SOURCES)}"
+    home = ROOT / ".cache" / "accept" / f"tune-{source_key(ROOT, sources_of(name))}"
     home.mkdir(parents=True, exist_ok=True)
     folder, clock, started = home / name, _clock(home / name), time.monotonic()
     before = float(clock.read_text()) if clock.exists() else 0.0
