@@ -39,7 +39,7 @@ from archsim.seating import RECENT_SETTINGS, VECTOR_UNIT, Seating
 from archsim.threads import Progress, Recent, map_blocks
 from archsim.units import cycles_to_us
 from archsim.workload.bench import Workbench, label_ranks
-from archsim.workload.graph import walk
+from archsim.workload.graph import Network, walk
 from archsim.workload.layers import Layer
 from archsim.workload.params import Array, Tensor
 from archsim.workload.pictures import as_picture, psnr_dB
@@ -49,31 +49,67 @@ from archsim.workload.synthetic import synthetic_codes
 EXACT = LayerSetting()
 Look = Callable[[Seat, Array], Any]
 """Called with a layer on its machine and the codes that are about to enter it."""
+Past = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Visit:
-    """A block of images on its way through the network, from image `first` on."""
+    """A block of images on its way through the network, the images [first, last); `pasts`: see `pasts_of`."""
 
     setting: Setting
+    pasts: Mapping[str, Past]
     first: int
+    last: int
     timed_batches: int
     advance: Callable[[], None]
     look: Look | None
     trail: Trail
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one layer made of a block of images: its ofmap, what it did on a machine, words converted on the way in."""
+
+    y: Tensor
+    activity: Activity | None
+    converted_words: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the ofmap."""
+        return int(self.y.codes.nbytes)
+
+
+def pasts_of(network: Network, setting: Setting) -> dict[str, Past]:
+    """Return the settings of every layer and of all layers whose results reach it: what its ofmap depends on."""
+    before: dict[str, frozenset[str]] = {network.input: frozenset()}
+    pasts = {}
+    told = {name: (name, repr(one)) for name, one in sorted(setting.items())}
+    for layer in network.layers:
+        names = frozenset({layer.name}).union(*(before[name] for name in layer.inputs))
+        before[layer.output] = names
+        pasts[layer.name] = tuple(one for name, one in told.items() if name in names)
+    return pasts
+
+
 class Session:
     """Layers on their machines; settings are tried on them one after another."""
 
     def __init__(
-        self, bench: Workbench, study: Study, assign: Mapping[str, str], progress: Progress | None = None
+        self,
+        bench: Workbench,
+        study: Study,
+        assign: Mapping[str, str],
+        progress: Progress | None = None,
+        keeps_bytes: int = 0,
     ) -> None:
+        """`keeps_bytes`: room for ofmaps, so that settings that begin alike are not computed from the start again."""
         self.bench, self.study, self.network = bench, study, bench.network
         self.seating = Seating(bench, study, assign)
         self.progress = progress or (lambda text, done, total: None)
         self._timed: dict[tuple[object, ...], Timed] = {}
         self._trails: Recent[tuple[str, int], Trail] = Recent(RECENT_SETTINGS)
+        self._steps: Recent[tuple[object, ...], Step] = Recent(keeps_bytes, lambda step: step.n_bytes)
 
     # steps 0-3: what the data does ---------------------------------------------------------------------------------
     def quality(self, setting: Setting, images: int | None = None) -> Accuracy | None:
@@ -131,11 +167,16 @@ class Session:
         def advance() -> None:
             self.progress("images", next(steps), total)
 
-        work = partial(self._walk_block, setting, advance, look)
+        work = partial(self._walk_block, setting, pasts_of(self.network, setting), advance, look)
         return Trail.joined([work(blocks[0])] if len(blocks) == 1 else map_blocks(work, blocks))
 
     def _walk_block(
-        self, setting: Setting, advance: Callable[[], None], look: Look | None, block: tuple[int, int]
+        self,
+        setting: Setting,
+        pasts: Mapping[str, Past],
+        advance: Callable[[], None],
+        look: Look | None,
+        block: tuple[int, int],
     ) -> Trail:
         """Send one block of images through the network."""
         (first, last), data, spec = block, self.bench.data, self.study.workload
@@ -144,7 +185,7 @@ class Session:
         ragged = -len(pixels) % spec.batch
         pixels = np.concatenate([pixels, pixels[-1:].repeat(ragged, axis=0)]) if ragged else pixels
         timed_batches = max(0, min(last, spec.images_timed) - first) // spec.batch
-        visit = Visit(setting, first, timed_batches, advance, look, Trail())
+        visit = Visit(setting, pasts, first, last, timed_batches, advance, look, Trail())
         y = walk(self.network, self._input(pixels), partial(self._compute, visit)).values()[: last - first]
         if self.network.makes_pictures:
             visit.trail.psnr_dB = psnr_dB(as_picture(y), self.bench.fp32_pictures[first:last])
@@ -162,25 +203,35 @@ class Session:
         return Tensor(number_format.encode(values, scale), number_format, scale)
 
     def _compute(self, visit: Visit, layer: Layer, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Compute one node for one block of images, on its machine or on the vector unit."""
+        """Compute one node for one block of images, or take what an earlier setting with the same past made of it."""
         visit.advance()
+        key = (layer.name, visit.first, visit.last, visit.pasts[layer.name])
+        step = self._steps.recall(key) if visit.look is None else None
+        if step is None:
+            step = self._steps.keep(key, self._step(visit, layer, inputs))
         trail = visit.trail
+        if step.converted_words:
+            trail.converted_words[layer.name] = step.converted_words
+        if step.activity is None:
+            trail.saturated_words[layer.name] += step.y.saturated_words
+        else:
+            trail.note(layer, step.activity, visit.timed_batches)
+        return step.y
+
+    def _step(self, visit: Visit, layer: Layer, inputs: tuple[Tensor, ...]) -> Step:
+        """Compute one node for one block of images, on its machine or on the vector unit."""
         if self.seating.where[layer.name] == VECTOR_UNIT:
             y = host_compute(layer, inputs, self.network, self.seating.scales(inputs[0].format))
-            trail.saturated_words[layer.name] += y.saturated_words
-            trail.converted_words[layer.name] = sum(x.codes[0].size for x in inputs if x.format != inputs[0].format)
-            return y
+            return Step(y, None, sum(x.codes[0].size for x in inputs if x.format != inputs[0].format))
         seat = self.seating.seat(layer, visit.setting.get(layer.name, EXACT))
         number_format = seat.stored.params.format
         x = inputs[0].to(number_format, self.seating.scales(number_format)[layer.inputs[0]])
-        if x is not inputs[0]:
-            trail.converted_words[layer.name] = x.codes[0].size
         if visit.look is not None:
-            trail.seen.setdefault(layer.name, []).append(visit.look(seat, x.codes))
+            visit.trail.seen.setdefault(layer.name, []).append(visit.look(seat, x.codes))
         activity = seat.execute(x.codes, visit.first)
-        trail.note(layer, activity, visit.timed_batches)
         assert activity.y is not None
-        return Tensor(activity.y, number_format, output_scale(seat.stored.params))
+        y = Tensor(activity.y, number_format, output_scale(seat.stored.params))
+        return Step(y, activity, 0 if x is inputs[0] else x.codes[0].size)
 
     def _expect(self, setting: Setting) -> Trail:
         """Return the trail of one batch without images: from zero fractions, or from synthetic tensors.

@@ -56,17 +56,28 @@ def map_blocks(work: Callable[[A], B], blocks: Iterable[A]) -> list[B]:
 
 
 class Recent(OrderedDict[K, V]):
-    """The entries kept last; a study tries few settings at a time, a tuner hundreds one after another."""
+    """The entries used last; a study tries few settings at a time, a tuner hundreds one after another."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, weigh: Callable[[V], int] = lambda value: 1) -> None:
+        """Hold entries that weigh `most` together; each weighs 1 unless told otherwise."""
         super().__init__()
-        self.most, self.lock = most, Lock()
+        self.most, self.weigh, self.weight, self.lock = most, weigh, 0, Lock()
 
     def keep(self, key: K, value: V) -> V:
         """Store an entry as the newest and forget the oldest beyond the limit; threads may do so at once."""
         with self.lock:
+            if key in self:
+                self.weight -= self.weigh(self[key])
             self[key] = value
             self.move_to_end(key)
-            while len(self) > self.most:
-                self.popitem(last=False)
+            self.weight += self.weigh(value)
+            while self.weight > self.most:
+                self.weight -= self.weigh(self.popitem(last=False)[1])
         return value
+
+    def recall(self, key: K) -> V | None:
+        """Return an entry, which becomes the newest, or None."""
+        with self.lock:
+            if key in self:
+                self.move_to_end(key)
+            return self.get(key)

@@ -27,6 +27,8 @@ from archsim.workload.params import Array
 from archsim.workload.spec import DataSpec
 from archsim.yamlfile import validate
 
+KEPT_BYTES = 2**30
+"""Room for ofmaps of earlier settings: a search changes one layer at a time, and what lies before it stays."""
 SAMPLE_IMAGES = 32
 """Images whose partial sums candidates are taken from: the first ones, whatever memory and threads there are."""
 
@@ -87,7 +89,7 @@ class Problem:
             raise StudyError(f"images must be a multiple of batch {study.workload.batch}, got {data.images}")
         assert self.bench.data is not None  # whether the images are there is known before hours of search
         check_layer_names(self.study, self.bench.network)
-        self.session = Session(self.bench, self.study, study.assign, progress)
+        self.session = Session(self.bench, self.study, study.assign, progress, KEPT_BYTES)
         self._memory_levels = memory_levels(study.setting, self.session.seating.memory)
         self.store, self.measured = store, 0
         self._images = _digest(self.bench.data.images, self.bench.data.labels)
