@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from functools import cache
 from statistics import mean
@@ -19,6 +18,7 @@ from archsim.workload.bench import Workbench
 from archsim.workload.networks import load_network
 from tests.accept.page import Page, Rows, Table
 from tests.accept.tuned import ROOT
+from tests.bsg.test_bsg_trained import NETWORKS, accuracy_of, log, study_of, sweep
 
 NPU = "platform.accelerators.npu"
 RESNET56 = {  # n_c: ms, mJ, saving of DRAM; the thesis's Table 5.6
@@ -31,7 +31,7 @@ ORIGINAL = (28.8, 50.11)
 PARAMETERS = {256: (99, 11, 77.2), 512: (193, 17, 50.3), 1024: (382, 29, 29.7), 2048: (759, 52, 16.3)}
 MOBILENET = {64: (1.73, 1.56, 44.24), 128: (1.92, 1.57, 43.87), 256: (2.30, 1.59, 43.13)}
 BERS = (3e-3, 3e-2, 1e-1)
-SIZES = (16, 32, 64, 128, 256, 512)
+TRAINED_COLUMNS = ("weights", "cycles", "us", "uJ", "DRAM words", "top-1 %", "fp32 %")
 
 
 @cache
@@ -184,29 +184,19 @@ def mobilenet() -> Rows:
     return rows
 
 
-def accuracies() -> dict[tuple[int, str], list[float]]:
-    """Return accuracies in percent by n_c and generator, of the committed sweep."""
-    found: dict[tuple[int, str], list[float]] = {}
-    path = ROOT / "workloads" / "trained" / "bsg_lenet_sweep.csv"
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            key = int(row["n_c"]), row["generator"]
-            found.setdefault(key, []).append(100 * int(row["right"]) / int(row["images"]))
-    return found
-
-
-def accuracy() -> Rows:
-    """Accuracy over n_c: mean; number of seeds, least and most."""
-    found = accuracies()
+def accuracy(kind: str = "bsg_lenet", generators: tuple[str, ...] = ("rotate", "feedback", "full")) -> Rows:
+    """Accuracy over n_c of a committed sweep: mean; number of seeds, least and most."""
+    found = sweep(kind)
 
     def told(*key: Any) -> str:
-        shares = found.get(key, [])
+        shares = list(found.get(key, {}).values())
         if len(shares) < 2:
             return f"{shares[0]:.2f} (1)" if shares else "-"
         return f"{mean(shares):.2f} ({len(shares)}: {min(shares):.2f} to {max(shares):.2f})"
 
-    rows = [[str(n_c), *(told(n_c, generator) for generator in ("rotate", "feedback", "full"))] for n_c in SIZES]
-    return [*rows, ["plain weights", told(512, "fp32"), "-", "-"]]
+    sizes = sorted({n_c for n_c, generator in found if generator != "fp32"})
+    rows = [[str(n_c), *(told(n_c, generator) for generator in generators)] for n_c in sizes]
+    return [*rows, ["plain weights", told(512, "fp32"), *["-"] * (len(generators) - 1)]]
 
 
 def generators() -> Rows:
@@ -234,9 +224,9 @@ def generators() -> Rows:
     return rows
 
 
-def lenet() -> Rows:
-    """The trained LeNet-5 on 1000 images, generated and with every slice loaded."""
-    found = run("bsg-lenet")
+def trained(name: str) -> Rows:
+    """A trained network on 1000 images, generated and with every slice loaded."""
+    found = archsim.simulate(study_of(name))
     assert found.compare_to is not None and found.accuracy is not None and found.compare_to.quality is not None
     rows = []
     for name, totals, layers, top1 in (
@@ -254,6 +244,17 @@ def lenet() -> Rows:
                 f"{100 * found.accuracy.top1_fp32:.1f}",
             ]
         )
+    return rows
+
+
+def lenet_generators() -> Rows:
+    """The committed LeNet-5s, trained for twelve epochs."""
+    names = [name for name in NETWORKS if name.startswith("bsg_lenet_")]
+    rows = []
+    for name in sorted(names, key=accuracy_of):
+        assert log(name)["epochs"] == "12"
+        n_c = int(log(name)["n_c"])
+        rows.append([log(name)["generator"], str(n_c), f"{100 * accuracy_of(name):.2f} %", f"{32 * n_c:,}"])
     return rows
 
 
@@ -301,7 +302,10 @@ TABLES: dict[str, Table] = {
         generators,
     ),
     "errors": (("bit error rate of the code vectors", "top-1 %"), errors),
-    "lenet": (("weights", "cycles", "us", "uJ", "DRAM words", "top-1 %", "fp32 %"), lenet),
+    "lenet": (TRAINED_COLUMNS, lambda: trained("bsg_lenet_rotate_512")),
+    "resnet20": (TRAINED_COLUMNS, lambda: trained("bsg_resnet20_rotate_512")),
+    "resnet20_accuracy": (("n_c", "rotate", "feedback"), lambda: accuracy("bsg_resnet20", ("rotate", "feedback"))),
+    "lenet_generators": (("generator", "n_c", "accuracy, 5000 images", "bits for 50,400 weights"), lenet_generators),
 }
 BSG = Page(ROOT / "docs" / "bsg.md", TABLES)
 

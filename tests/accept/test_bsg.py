@@ -18,7 +18,7 @@ from archsim.cosim.simulator import available_simulators, choose_simulator
 from tests.accept.bsg_page import BSG, TABLES
 from tests.accept.test_snapea import needs_data, run_tests
 from tests.bsg.bsg_layers import machine
-from tests.bsg.test_bsg_lenet import NAME, gaps, log, sweep
+from tests.bsg.test_bsg_trained import accuracy_of, gaps, sweep
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(3600)]
 Accept = Callable[[str, bool], None]
@@ -89,19 +89,33 @@ def test_mobilenet(accept: Accept) -> None:
 
 @pytest.mark.line("B-T12", "BSG LeNet-5 on MNIST", bound="97 % (12 epochs), 96 % (2), n_c 16: circulant 5 below full")
 def test_trained(accept: Accept) -> None:
-    best = 100 * float(log()["accuracy on mnist_test_0000_4999 (5000 images)"])
+    name = "bsg_lenet_rotate_512"
+    best = 100 * accuracy_of(name)
     short, lost = min(sweep()[512, "rotate"].values()), gaps(16, "full", "rotate")
     told = ", ".join(f"{gap:.1f}" for gap in lost)
     accept(
-        f"{best:.2f} % ({NAME}), 2 epochs {short:.2f} % at least, full - circulant at n_c 16: {told} points",
+        f"{best:.2f} % ({name}), 2 epochs {short:.2f} % at least, full - circulant at n_c 16: {told} points",
         best >= 97 and short >= 96 and min(lost) >= 5,
     )
 
 
-@pytest.mark.line("B-T13", "exported network: weights bit-equal, classes of 1000 images", bound="equal")
+@pytest.mark.line("B-resnet", "BSG ResNet-20 on CIFAR-10, 10,000 training images", bound="75 %; bfloat16 1 point")
+def test_resnet(accept: Accept) -> None:
+    needs_data()
+    name = "bsg_resnet20_rotate_512"
+    found = archsim.simulate(archsim.load_study("bsg-resnet20.yaml"))
+    assert found.accuracy is not None
+    trained, mine, fp32 = (100 * one for one in (accuracy_of(name), found.accuracy.top1, found.accuracy.top1_fp32))
+    accept(
+        f"{trained:.2f} % of 5000 images in training; machine {mine:.1f} %, fp32 {fp32:.1f} % of 1000",
+        trained >= 75 and abs(mine - fp32) <= 1,
+    )
+
+
+@pytest.mark.line("B-T13", "exported networks: weights bit-equal, classes of 1000 images", bound="equal")
 def test_exported(accept: Accept) -> None:
     needs_data()
-    accept(*run_tests("tests/bsg/test_bsg_lenet.py"))
+    accept(*run_tests("tests/bsg/test_bsg_trained.py"))
 
 
 @pytest.mark.line("B-T14-T15", "events = closed form = plain loops, 40 layer lists; ledger of words", bound="equal")

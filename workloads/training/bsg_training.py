@@ -1,8 +1,9 @@
-"""What training a network with generated weights takes, whatever the network: layer, loop, ONNX file, log, command line.
+"""What training a network with generated weights takes, whatever the network: layer, loop, ONNX file, log, commands.
 
-Code vectors are float parameters in -1 .. 1 whose sign is used forward; the gradient passes straight through. `rotate` is
-the generator of the thesis, `feedback` ours; `full` is a random matrix that no hardware here makes; `fp32` trains plain
-weights. The last epoch is taken, whatever the test accuracy was. Used by `train_bsg_lenet.py` and `train_bsg_resnet.py`.
+Code vectors are float parameters in -1 .. 1 whose sign is used forward; the gradient passes straight through. `rotate`
+is the generator of the thesis, `feedback` ours; `full` is a random matrix that no hardware here makes; `fp32` trains
+plain weights. The last epoch is taken, whatever the test accuracy was. Used by `train_bsg_lenet.py` and
+`train_bsg_resnet.py`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Train BSG ResNet-20s on CIFAR-10: the weights of 18 convolutions come from binary code vectors and a base vector.
 
 ResNet-20 of He et al. (CVPR 2016, section 4.2): 3x3 convolutions of 16, 32 and 64 filters, three blocks each, shortcuts
-without parameters. Slices of 16x16x3x3, 116 of them, stand for 267,264 weights; the first convolution and the last layer
-keep theirs. Training images are shifted by up to 4 pixels and mirrored. `bsg_training.py` tells how.
+without parameters. Slices of 16x16x3x3, 116 of them, stand for 267,264 weights; the first convolution and the last
+layer keep theirs. Training images are shifted by up to 4 pixels and mirrored. `bsg_training.py` tells how.
 
 Run it with: pip install 'archsim[train]', data of CIFAR-10 in $ARCHSIM_DATA (10,000 training images), and
   python workloads/training/train_bsg_resnet.py export --n-c 512 --epochs 60
