@@ -172,8 +172,13 @@ class Memory(ABC):
         """Write down what was asked, if the memory knows addresses."""
         raise NotImplementedError
 
-    def play_trace(self, path: Path, gap_cycles: int, progress: Progress | None = None) -> dict[str, Any]:
-        """Serve a file of requests and return all figures, if the memory knows addresses. Raises: AssetError."""
+    def play_trace(
+        self, path: Path, gap_cycles: int, progress: Progress | None = None, level: int = 0
+    ) -> dict[str, Any]:
+        """Serve a file of requests, all data at a level; return all figures, if the memory knows addresses.
+
+        Raises: AssetError; StudyError for a level there is not.
+        """
         raise NotImplementedError
 
     def perturb(

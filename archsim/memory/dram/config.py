@@ -11,6 +11,7 @@ from archsim.errors import StudyError, did_you_mean
 from archsim.memory.base import MemoryConfig
 from archsim.memory.dram.errors import ErrorModel
 from archsim.memory.dram.profiles import PROFILES, Profile, profile_of
+from archsim.memory.dram.timings import check_rows
 
 LINE_BYTES = 64
 
@@ -150,6 +151,7 @@ class DramConfig(MemoryConfig):
             profile = self.profile_in_force()
             for level in profile.levels if profile else ():
                 self.error_model.flip_rates(level.ber)
+            check_rows(self, profile.levels if profile else ())
         except StudyError as error:
             raise ValueError(str(error)) from None
         return self
