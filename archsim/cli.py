@@ -213,6 +213,7 @@ def dram(
     preset: Annotated[str, typer.Option(help="DRAM preset, as DDR4-2400-8Gb-x8")] = "DDR3-1600-2Gb-x16",
     set_: Annotated[list[str] | None, typer.Option("--set", help="field of the memory: row_policy=closed")] = None,
     gap: Annotated[int, typer.Option(min=0, max=1_000_000, help="bus cycles between requests that name no cycle")] = 0,
+    level: Annotated[int, typer.Option(min=0, help="row of the profile all data lie at: --set profile=...")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Play a trace of requests: cycles, row hits, latency of reads, power, energy."""
@@ -223,9 +224,9 @@ def dram(
 
     def work() -> Any:
         with _progress(trace.name, show=not as_json) as progress:
-            return memory.build().play_trace(trace, gap, progress)
+            return memory.build().play_trace(trace, gap, progress, level)
 
-    told = {"trace": str(trace), "memory": memory.to_dict(), "gap_cycles": gap, **_interruptible(work)}
+    told = {"trace": str(trace), "memory": memory.to_dict(), "gap_cycles": gap, "level": level, **_interruptible(work)}
     print(json.dumps(told, indent=1)) if as_json else _console().print(played_report(told))
 
 

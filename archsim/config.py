@@ -294,7 +294,8 @@ def _memory(raw: dict[str, Any], source: YamlFile) -> MemorySpec:
     with source.errors_at((*at, "kind")):
         memory = memory_class(kind)
     preset, fields = _with_preset(raw, memory.presets, source, at)
-    return MemorySpec(kind, preset, validate(memory.Config, fields, source, at))
+    with source.errors_at(at):
+        return MemorySpec(kind, preset, validate(memory.Config, fields, source, at))
 
 
 def _vector_unit(raw: dict[str, Any] | str, source: YamlFile) -> VectorUnitConfig:

@@ -68,7 +68,7 @@ def _record(session: Session, setting: Setting, timeline: Timeline | None, reque
         if requests is not None:
             requests.origin_us = start_us
         timed = simulate_batch(
-            seat.machine, session.seating.memory, seat.layer, seat.plan, activity, timeline, seat.addresses, requests
+            seat.machine, seat.clocked_memory, seat.layer, seat.plan, activity, timeline, seat.addresses, requests
         )
         start_us += cycles_to_us(timed.cycles, clock_MHz)
 

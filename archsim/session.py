@@ -329,11 +329,11 @@ class Session:
 
     def _time(self, seat: Seat, activity: BatchActivity) -> Timed:
         """Simulate one batch, or return the equal one simulated before."""
-        nameless = replace(seat.layer, name="", inputs=(), output="")
-        lies = tuple(seat.addresses.items()) if self.seating.memory.addressed else ()
-        key = (nameless, seat.machine.kind, id(seat.machine), seat.placement, seat.plan, activity, lies)
+        nameless, memory = replace(seat.layer, name="", inputs=(), output=""), seat.clocked_memory
+        lies = tuple(seat.addresses.items()) if memory.addressed else ()
+        key = (nameless, seat.machine.kind, id(seat.machine), seat.placement, seat.plan, activity, lies, memory)
         if key not in self._timed:
             self._timed[key] = simulate_batch(
-                seat.machine, self.seating.memory, seat.layer, seat.plan, activity, addresses=seat.addresses
+                seat.machine, memory, seat.layer, seat.plan, activity, addresses=seat.addresses
             )
         return self._timed[key]

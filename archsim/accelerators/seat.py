@@ -34,6 +34,11 @@ class Seat:
     seed: int
     addresses: Addresses
 
+    @property
+    def clocked_memory(self) -> Memory:
+        """The memory as this layer's levels let it tick."""
+        return self.memory.clocked(self.setting, self.placement.chip)
+
     def execute(self, x: Array, first: int) -> Activity:
         """Run a block of images that starts at image `first`: perturb, execute, perturb the ofmap once.
 

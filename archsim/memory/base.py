@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -141,6 +141,13 @@ class Memory(ABC):
         """Return the prices under a layer's levels; `counts` tell which regions it uses. Default: always the same."""
         return self.prices
 
+    def clocked(self, setting: LayerSetting, chip: Collection[str] = ()) -> Memory:
+        """Return the memory with the timings of a layer's levels, the same object for the same ones; default: itself.
+
+        Regions on `chip` are not in the memory.
+        """
+        return self
+
     def knobs_in_force(self) -> tuple[Knob, ...]:
         """Return the knobs with the number of levels this configuration has."""
         return self.knobs
@@ -165,8 +172,13 @@ class Memory(ABC):
         """Write down what was asked, if the memory knows addresses."""
         raise NotImplementedError
 
-    def play_trace(self, path: Path, gap_cycles: int, progress: Progress | None = None) -> dict[str, Any]:
-        """Serve a file of requests and return all figures, if the memory knows addresses. Raises: AssetError."""
+    def play_trace(
+        self, path: Path, gap_cycles: int, progress: Progress | None = None, level: int = 0
+    ) -> dict[str, Any]:
+        """Serve a file of requests, all data at a level; return all figures, if the memory knows addresses.
+
+        Raises: AssetError; StudyError for a level there is not.
+        """
         raise NotImplementedError
 
     def perturb(

@@ -24,7 +24,7 @@ NAMES = {
 
 def played_report(told: Mapping[str, Any]) -> RenderableType:
     """Return time, row buffer, latencies and energy of a trace that was served."""
-    return Group(_figures(told), _latencies(told), _energy(told))
+    return Group(_figures(told), _timings(told), _latencies(told), _energy(told))
 
 
 def _figures(told: Mapping[str, Any]) -> Table:
@@ -50,6 +50,12 @@ def _figures(told: Mapping[str, Any]) -> Table:
 
 _FOUND = ("row_hits", "row_misses", "row_conflicts")
 _DONE = ("reads", "writes", "forwarded_reads", "merged_writes", "activates", "precharges", "refreshes")
+
+
+def _timings(told: Mapping[str, Any]) -> Text:
+    """Return the timings in force, and what the row of the profile asked for."""
+    lines = [f"row: {told['row']}"] if told["row"] else []
+    return Text("\n".join([*lines, f"timings: {told['timings']}"]))
 
 
 def _latencies(told: Mapping[str, Any]) -> Text:

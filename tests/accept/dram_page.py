@@ -7,15 +7,23 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import archsim
 from archsim.approx import LayerSetting
-from archsim.memory.dram.profiles import PROFILES
+from archsim.memory.dram.config import DramConfig
+from archsim.memory.dram.played import play
+from archsim.memory.dram.presets import PRESETS
+from archsim.memory.dram.profiles import PROFILES, TIMED, Level
+from archsim.memory.dram.timings import lengthened
+from archsim.memory.dram.trace import Requests
 from archsim.result import LayerResult
 from archsim.session import Session
 from archsim.workload.bench import Workbench
 from tests.accept.page import Page, Rows, Table
 from tests.accept.plot import Panel, Series, picture
 from tests.accept.tuned import ROOT
+from tests.dram.traces import trace
 
 PICTURE = ROOT / "docs" / "dram-accuracy.svg"
 STUDIES = {"LeNet-5": "approx-dram-lenet.yaml", "ResNet-20": "approx-dram-resnet20.yaml"}
@@ -105,6 +113,51 @@ def profile_rows() -> Rows:
         factors = [f"{row.refresh_energy:.3g}" for row in profile.levels]
         rows.append([f"`{profile.name}`", nominal, levels, ", ".join(factors) if set(factors) != {"1"} else "-"])
     return rows
+
+
+# timings -------------------------------------------------------------------------------------------------------------
+SLOWER, SLOWER_ON = "placeholder_timings", "DDR3L-1600-4Gb-x8"
+RANDOM_READS = 20_000
+PACED_CYCLES = 60
+
+
+def timing_rows() -> Rows:
+    """Rows of the placeholder: ns asked for, cycles kept, random reads, and LeNet-5 with all its data at that row."""
+    machines = [
+        session(
+            STUDIES["LeNet-5"],
+            "workload.data.images=1",
+            f"platform.accelerators.npu={machine}",
+            f"{MEMORY}={{kind: dram, preset: {SLOWER_ON}, profile: {SLOWER}}}",
+        )
+        for machine in MACHINES.values()
+    ]
+    rows = []
+    for level, row in enumerate((None, *PROFILES[SLOWER].levels)):
+        asked = [f"{ns:g}" for ns in row.timings_ns.values()] if row else ["-"]
+        rows.append([row.label if row else "exact", "-".join(asked), *_random_reads(row)])
+        for run in machines:
+            totals, layers = run.cost(at_level(run, level, *REGIONS, "ofmap"))
+            rows[-1] += [f"{totals.latency_us:.2f}", f"{dram_pJ(layers) / 1e6:.2f}"]
+    return rows
+
+
+def _random_reads(row: Level | None) -> list[str]:
+    """Return cycles and ns of tRCD, tRP, tRAS in force, time of random reads, mean latency if they are paced."""
+    plain = DramConfig(**PRESETS[SLOWER_ON])
+    timed = lengthened(plain, [row] if row else [])
+    cycles = [getattr(timed, f"{name}_cycles") for name in TIMED]
+    lines, writes = trace("A", "random", RANDOM_READS)
+    us, latency = (
+        play(plain, [Requests(lines, writes, gap * np.arange(RANDOM_READS))], row).to_dict()
+        for gap in (0, PACED_CYCLES)
+    )
+    return [
+        "-".join(map(str, cycles)),
+        "-".join(f"{n * plain.tCK_ps / 1000:g}" for n in cycles),
+        f"{us['latency_us']:.1f}",
+        f"{latency['read_latency_cycles']['mean'] * plain.tCK_ps / 1000:.1f}",
+    ]
 
 
 # accuracy ------------------------------------------------------------------------------------------------------------
@@ -285,6 +338,13 @@ def _figures(totals: Any, layers: Sequence[LayerResult]) -> list[str]:
 
 TABLES: dict[str, Table] = {
     "profiles": (("profile", "counts from", "level: BER", "refresh energy x"), profile_rows),
+    "timings": (
+        (
+            "all data at", "tRCD-tRP-tRAS asked, ns", "kept, cycles", "kept, ns", "20 000 random reads, us",
+            "paced read, ns", *(f"{name} {what}" for name in MACHINES for what in ("us", "DRAM uJ")),
+        ),
+        timing_rows,
+    ),
     "ber": (("BER", *(f"{network}, {region}" for network in STUDIES for region in REGIONS)), ber_rows),
     "supply": (
         (

@@ -97,6 +97,16 @@ def test_port(accept: Accept) -> None:
     accept(*run_tests("tests/dram/test_dram_port.py"))
 
 
+@pytest.mark.line(
+    "D-timings", "timings of a row: equal to fields set by hand; their table in docs/dram.md", bound="equal"
+)
+def test_timings(accept: Accept) -> None:
+    needs_data()
+    tests, ok = run_tests("tests/dram/test_dram_timings.py")
+    said, equal = DRAM.differing(("timings",))
+    accept(f"{tests}; {said}", ok and equal)
+
+
 # 3: speed ------------------------------------------------------------------------------------------------------------
 @pytest.mark.line("D-speed", "requests per CPU second, JIT excluded, of traces", bound="10 x the reference simulators")
 def test_speed(accept: Accept) -> None:

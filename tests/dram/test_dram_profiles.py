@@ -110,13 +110,13 @@ def test_measurements_are_consistent() -> None:
 @pytest.mark.parametrize("name", PROFILES)
 def test_levels_grow_in_approximation(name: str) -> None:
     profile = PROFILES[name]
-    assert profile.name == name and profile.source and profile.about and len({one.label for one in profile.levels}) > 3
+    assert profile.name == name and profile.source and profile.about and len({one.label for one in profile.levels}) > 2
     for before, level in zip(profile.levels, profile.levels[1:]):
         assert before.ber <= level.ber and level.refresh_energy <= before.refresh_energy
         assert (level.supply_mV or 0) <= (before.supply_mV or 0)
         assert level != before and (level.supply_mV, level.refresh_energy) != (before.supply_mV, before.refresh_energy)
     assert all(0 <= level.ber < 0.02 and 0 < level.refresh_energy <= 1 for level in profile.levels)
-    assert all(profile.nominal_mV is None or (one.supply_mV or 0) < profile.nominal_mV for one in profile.levels)
+    assert all(profile.nominal_mV is None or (one.supply_mV or 0) <= profile.nominal_mV for one in profile.levels)
 
 
 def test_retention() -> None:
@@ -143,12 +143,14 @@ def test_rows_of_a_study_become_levels() -> None:
         {"ber": 1e-6, "refresh_interval_ms": 1024, "label": "slow"},
         {"ber": 1e-6, "refresh_interval_ms": 1024, "refresh_energy": 0.5},
         {"ber": 1.0, "refresh_energy": 0.0},
+        {"ber": 1.0, "tRP_ns": 16, "tRAS_ns": 40.5},
     ]
     assert profile_of(rows).levels == (
         Level("level 1", 0.0, 1300),
         Level("slow", 1e-6, None, 1024.0, 0.0625),
         Level("level 3", 1e-6, None, 1024.0, 0.5),
         Level("level 4", 1.0, None, None, 0.0),
+        Level("level 5", 1.0, tRP_ns=16.0, tRAS_ns=40.5),
     )
 
 
@@ -167,6 +169,13 @@ def test_rows_of_a_study_become_levels() -> None:
         ([{"ber": 0.1, "supply_mV": -5}], "profile.0.supply_mV: must be greater than 0, got -5"),
         ([{"ber": 0.1, "refresh_interval_ms": 0}], "profile.0.refresh_interval_ms: must be greater than 0, got 0"),
         ([{"ber": 0.1, "refresh_energy": -1}], "profile.0.refresh_energy: must be greater than or equal to 0, got -1"),
+        ([{"ber": 0, "tRCD_ns": 0}], "profile.0.tRCD_ns: must be greater than 0, got 0"),
+        ([{"ber": 0, "tRP_ns": -13.75}], "profile.0.tRP_ns: must be greater than 0, got -13.75"),
+        ([{"ber": 0}, {"ber": 0, "tRAS_ns": 1001}], "profile.1.tRAS_ns: must be less than or equal to 1000, got 1001"),
+        ([{"ber": 0, "tRAS_ns": float("nan")}], "profile.0.tRAS_ns: must be"),
+        ([{"ber": 0, "tRAS_ns": "40"}], "profile.0.tRAS_ns: must be a valid number, got '40'"),
+        ([{"ber": 0, "tRCD_cycles": 12}], "profile.0: unknown field 'tRCD_cycles'; did you mean 'tRCD_ns'"),
+        ([{"ber": 0, "tRC_ns": 60}], "profile.0: unknown field 'tRC_ns'"),
         ([3], "profile.0: must be a valid dictionary or instance of LevelRow, got 3"),
         ([{"ber": 0.1}, {"ber": 0.05}], "profile.1.ber: must be at least 0.1, that of the level before, got 0.05"),
         (

@@ -25,7 +25,7 @@ def session(keeps_bytes: int) -> Session:
 
 
 def settings(seating: Seating) -> list[dict[str, LayerSetting]]:
-    """Return settings that begin alike: exact, one layer after the other with wrong bits, and the first of them again."""
+    """Return settings that begin alike: exact, one layer after the other with wrong bits, the first again."""
     layers = [layer.name for layer in seating.network.layers if layer.name.startswith("conv")]
     assert len(layers) >= 3
     rows = {name: LayerSetting({"dram_weights": level}) for level, name in enumerate(layers, 1)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from archsim.memory.dram.energy import ACTIONS, REGIONS, dram_prices
 from archsim.memory.dram.presets import PRESETS
 from archsim.memory.dram.profiles import Level, Profile
 from archsim.memory.dram.rtl import BIT_ERROR_INJECTOR, DRAM_CTL
+from archsim.memory.dram.timings import lengthened, notes, timing_text
 from archsim.threads import Progress
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class Dram(Memory):
     )
     config: DramConfig
 
+    def __init__(self, config: DramConfig) -> None:
+        super().__init__(config)
+        self._slower: dict[str, Dram] = {}
+
     @property
     def prices(self) -> PriceTable:
         """Prices of commands and standby cycles at the supply in force."""
@@ -84,6 +89,14 @@ class Dram(Memory):
         standby_mV = max((supplies[region] for region in used), default=force)
         return dram_prices(self.config, supplies, standby_mV, max((refresh[region] for region in used), default=1.0))
 
+    def clocked(self, setting: LayerSetting, chip: Collection[str] = ()) -> Dram:
+        """Return the DRAM with the slowest timings of its own and of the rows of regions that are not on chip."""
+        rows = (self._row(setting, region) for region in APPROXIMATE if region not in chip)
+        config = lengthened(self.config, (row for row in rows if row))
+        if config is self.config:
+            return self
+        return self._slower.setdefault(timing_text(config), Dram(config))
+
     def _row(self, setting: LayerSetting, region: Region) -> Level | None:
         """Return the row of the profile a region lies at; None for exact."""
         level = setting.level(f"dram_{region}")
@@ -99,23 +112,28 @@ class Dram(Memory):
         """Studies are first-ready, and no level may lie above the supply of what is exact. Raises: StudyError."""
         if self.config.policy != "fr_fcfs":
             raise StudyError(f"policy {self.config.policy!r} plays traces (archsim dram), studies take 'fr_fcfs'")
-        force = self.config.supply_in_force_mV
         for layer, one in setting.items():
             for region in APPROXIMATE:
-                row = self._row(one, region)
-                if row and row.supply_mV and row.supply_mV > force:
-                    raise StudyError(
-                        f"level {one.level(f'dram_{region}')} of dram_{region} of {layer} is {row.supply_mV} mV, "
-                        f"above the supply in force ({force} mV): it would cost energy and errors"
-                    )
+                self._check_supply(
+                    self._row(one, region), f"level {one.level(f'dram_{region}')} of dram_{region} of {layer}"
+                )
+
+    def _check_supply(self, row: Level | None, told: str) -> None:
+        """Refuse a row above the supply of what is exact. Raises: StudyError."""
+        force = self.config.supply_in_force_mV
+        if row and row.supply_mV and row.supply_mV > force:
+            raise StudyError(
+                f"{told} is {row.supply_mV} mV, above the supply in force ({force} mV): it would cost energy and errors"
+            )
 
     def notes(self, setting: Setting) -> Sequence[str]:
-        """Name the profile that errors and savings come from."""
-        used = any(one.level(knob.name) for one in setting.values() for knob in self.knobs)
-        if self.profile is None or not used:
+        """Name the profile that errors and savings come from, and the timings of its rows in use."""
+        used = [self._row(one, region) for one in setting.values() for region in APPROXIMATE]
+        if self.profile is None or not any(used):
             return ()
         profile, model = self.profile, self.config.error_model
-        return (f"errors: {profile.name} ({profile.source}), model {model.kind}; the profile decides the saving",)
+        errors = f"errors: {profile.name} ({profile.source}), model {model.kind}; the profile decides the saving"
+        return (errors, *notes(self.config, (row for row in profile.levels if row in used)))
 
     @property
     def bandwidth_bytes_per_us(self) -> float:
@@ -134,12 +152,21 @@ class Dram(Memory):
 
         write_trace(log, path, self.config)
 
-    def play_trace(self, path: Path, gap_cycles: int, progress: Progress | None = None) -> dict[str, Any]:
-        """Serve a trace of Ramulator 2 or DRAMsim3."""
+    def play_trace(
+        self, path: Path, gap_cycles: int, progress: Progress | None = None, level: int = 0
+    ) -> dict[str, Any]:
+        """Serve a trace of Ramulator 2 or DRAMsim3, all its data at a level."""
         from archsim.memory.dram.played import play
         from archsim.memory.dram.trace import read_trace
 
-        return play(self.config, read_trace(path, self.config, gap_cycles, progress)).to_dict()
+        rows = self.profile.levels if self.profile else ()
+        if not 0 <= level <= len(rows):
+            raise StudyError(
+                f"must be from 0 (exact) to {len(rows)}, the rows of the profile, got {level}", field="level"
+            )
+        row = rows[level - 1] if level else None
+        self._check_supply(row, f"level {level}")
+        return play(self.config, read_trace(path, self.config, gap_cycles, progress), row).to_dict()
 
     def perturb(
         self,

@@ -11,6 +11,7 @@ from archsim.errors import StudyError, did_you_mean
 from archsim.memory.base import MemoryConfig
 from archsim.memory.dram.errors import ErrorModel
 from archsim.memory.dram.profiles import PROFILES, Profile, profile_of
+from archsim.memory.dram.timings import check_rows
 
 LINE_BYTES = 64
 
@@ -114,7 +115,10 @@ class DramConfig(MemoryConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        """Refuse sizes that are no powers of two, and channels that are not 64 bits wide."""
+        """Refuse sizes that are no powers of two, and channels that are not 64 bits wide.
+
+        Raises: StudyError for a profile; ValueError for the rest.
+        """
         for name in ("banks", "bank_groups", "rows", "columns", "channels"):
             value = getattr(self, name)
             if value & (value - 1):
@@ -146,12 +150,10 @@ class DramConfig(MemoryConfig):
             raise ValueError(f"policy in_order has one channel, got channels {self.channels}")
         if self.policy == "in_order" and self.ranks > 1:
             raise ValueError(f"policy in_order has one rank, got ranks {self.ranks}")
-        try:
-            profile = self.profile_in_force()
-            for level in profile.levels if profile else ():
-                self.error_model.flip_rates(level.ber)
-        except StudyError as error:
-            raise ValueError(str(error)) from None
+        profile = self.profile_in_force()
+        for level in profile.levels if profile else ():
+            self.error_model.flip_rates(level.ber)
+        check_rows(self, profile.levels if profile else ())
         return self
 
     @property

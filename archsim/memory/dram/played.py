@@ -14,6 +14,8 @@ from archsim.memory.dram.controller import Counters
 from archsim.memory.dram.energy import energies_pJ
 from archsim.memory.dram.fields import Array
 from archsim.memory.dram.in_order_controller import InOrderController
+from archsim.memory.dram.profiles import Level
+from archsim.memory.dram.timings import lengthened, row_text, timing_text
 from archsim.memory.dram.trace import Requests
 from archsim.units import PS_PER_NS, energy_pJ_to_power_mW
 
@@ -22,21 +24,25 @@ PERCENTILES = (50, 90, 99, 99.9)
 
 @dataclass(frozen=True, eq=False)
 class Played:
-    """A trace that has been served. `latencies`: reads by their latency in cycles, the last entry for all above."""
+    """A trace that has been served. `latencies`: reads by their latency in cycles, the last entry for all above.
+
+    `row`: what all its data lay at; None for exact. Commands cost what the DRAM's own timings make of its currents.
+    """
 
     config: DramConfig
     counters: Counters
     latencies: Array
+    row: Level | None = None
 
     @property
     def energy_pJ(self) -> dict[str, float]:
         """Energy by command and kind of standby; an activate pays for its precharge."""
-        done, price = self.counters, energies_pJ(self.config)
+        done, price = self.counters, energies_pJ(self.config, self.row.supply_mV if self.row else None)
         counts = {
             "act": done.activates,
             "read": done.reads,
             "write": done.writes,
-            "refresh": done.refreshes,
+            "refresh": done.refreshes * (self.row.refresh_energy if self.row else 1.0),
             "active_cycle": done.active_cycles,
             "idle_cycle": done.idle_cycles,
             "read_bit": done.reads * 8 * LINE_BYTES,
@@ -54,7 +60,10 @@ class Played:
         done, energy = self.counters, self.energy_pJ
         us = done.cycles * self.config.tCK_ps / PS_PER_NS / 1000
         moved, read = done.reads + done.writes, np.flatnonzero(self.latencies)
+        timed = lengthened(self.config, [self.row] if self.row else [])
         return {
+            "timings": timing_text(timed),
+            "row": self._row_text(),
             "cycles": done.cycles,
             "latency_us": us,
             "row_hits": done.hits,
@@ -83,13 +92,20 @@ class Played:
             "power_mW": energy_pJ_to_power_mW(sum(energy.values()), us),
         }
 
+    def _row_text(self) -> str | None:
+        """Return the row of the profile, and what it asks for."""
+        if self.row is None:
+            return None
+        return ": ".join(one for one in (self.row.label, row_text(self.config, self.row)) if one)
 
-def play(config: DramConfig, pieces: Iterable[Requests]) -> Played:
-    """Serve a trace from a channel at rest; memory in use does not grow with its length."""
-    controller = Channels(config) if config.policy == "fr_fcfs" else InOrderController(config)
+
+def play(config: DramConfig, pieces: Iterable[Requests], row: Level | None = None) -> Played:
+    """Serve a trace from a channel at rest, its data at a row; memory in use does not grow with its length."""
+    timed = lengthened(config, [row] if row else [])
+    controller = Channels(timed) if config.policy == "fr_fcfs" else InOrderController(timed)
     for piece, last in _with_last(pieces):
         controller.take(piece.lines, piece.writes, piece.at, drain=last)
-    return Played(config, controller.counters, controller.latencies)
+    return Played(config, controller.counters, controller.latencies, row)
 
 
 def _with_last(pieces: Iterable[Requests]) -> Iterator[tuple[Requests, bool]]:

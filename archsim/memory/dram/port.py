@@ -22,6 +22,7 @@ from archsim.memory.dram.config import LINE_BYTES, DramConfig
 from archsim.memory.dram.controller import NO_LOG, Controller
 from archsim.memory.dram.energy import REGIONS
 from archsim.memory.dram.kernel import advance
+from archsim.memory.dram.timings import timing_text
 from archsim.units import BITS_PER_BYTE, PS_PER_NS
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ class DramPort(MemoryPort):
             "dram_elapsed_ns": now * self._config.tCK_ps / PS_PER_NS,
             "dram_bus_cycles": now * len(self._lanes),
             "dram_data_cycles": moved * self._config.burst_cycles,
+            "dram_timings": timing_text(self._config),
         }
 
     def _until_now(self) -> int:

@@ -21,13 +21,16 @@ from archsim.yamlfile import YamlFile, validate
 BEAT_BITS, LINE_BITS = 64, 512
 REFRESH_INTERVAL_MS = 64.0
 """Time in which every row is refreshed once, unless something is given up (JEDEC, up to 85 C)."""
+TIMED = ("tRCD", "tRP", "tRAS")
+"""Timings a row may have of its own: those of cells and sense amplifiers."""
 
 
 @dataclass(frozen=True)
 class Level:
     """One step of approximation. `ber`: bit error rate, a mean over all cells; `supply_mV` None: as it was.
 
-    `refresh_energy` is the factor on the energy of refreshes, 1 if every row is refreshed as often as always.
+    `refresh_energy` is the factor on the energy of refreshes, 1 if every row is refreshed as often as always. Timings
+    None: as they were.
     """
 
     label: str
@@ -35,6 +38,15 @@ class Level:
     supply_mV: int | None = None
     refresh_interval_ms: float | None = None
     refresh_energy: float = 1.0
+    tRCD_ns: float | None = None
+    tRP_ns: float | None = None
+    tRAS_ns: float | None = None
+
+    @property
+    def timings_ns(self) -> dict[str, float]:
+        """Timings this row states."""
+        found = {name: getattr(self, f"{name}_ns") for name in TIMED}
+        return {name: ns for name, ns in found.items() if ns is not None}
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,12 @@ RETENTION: Mapping[str, tuple[Retention, ...]] = {
 FLIKKER_T41_NJ: Mapping[float, float] = {0.0: 132.84, 1e-9: 120.8, 1e-8: 110.2, 1e-7: 102.6, 1e-6: 99.6}
 """Error rate -> refresh energy of one operating cycle (Table 4.1)."""
 
+UNVERIFIED = "no source: unverified placeholder"
+PLACEHOLDER_NS: Mapping[int, tuple[float, float, float]] = {
+    1350: (13.75, 13.75, 36.25), 1100: (15.0, 16.0, 40.0), 900: (21.0, 26.0, 52.0),
+}  # fmt: skip
+"""Supply in mV -> tRCD, tRP, tRAS: figures of the right size to try timings with, taken from no measurement."""
+
 
 # Profiles ------------------------------------------------------------------------------------------------------------
 def _volt(supply_mV: int) -> str:
@@ -186,6 +204,12 @@ def _flikker() -> Profile:
     return Profile("flikker_t41", about, f"{THESIS}, Table 4.1, after S. Liu et al., ASPLOS 2011", None, levels)
 
 
+def _placeholder() -> Profile:
+    levels = tuple(Level(f"{_volt(mV)} (unverified)", 0.0, mV, None, 1.0, *ns) for mV, ns in PLACEHOLDER_NS.items())
+    about = "a lower supply with longer tRCD, tRP, tRAS, which are assumed to keep every bit right"
+    return Profile("placeholder_timings", about, UNVERIFIED, VOLTRON_NOMINAL_MV, levels)
+
+
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in (
@@ -195,6 +219,7 @@ PROFILES: Mapping[str, Profile] = {
         _retention("70C"),
         _retention("70C_1150mV", 1150),
         _flikker(),
+        _placeholder(),
     )
 }
 """Name -> profile."""
@@ -203,6 +228,7 @@ PROFILES: Mapping[str, Profile] = {
 # Profiles of a study -------------------------------------------------------------------------------------------------
 Rate = Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)]
 Above0 = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+Nanoseconds = Annotated[float, Field(gt=0, le=1000, strict=True)]
 
 
 class LevelRow(BaseModel):
@@ -215,6 +241,9 @@ class LevelRow(BaseModel):
     refresh_interval_ms: Above0 | None = None
     refresh_energy: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | None = None
     label: str | None = None
+    tRCD_ns: Nanoseconds | None = None
+    tRP_ns: Nanoseconds | None = None
+    tRAS_ns: Nanoseconds | None = None
 
     def level(self, number: int) -> Level:
         """Return the level; `number` stands in for a label that was not given."""
@@ -222,11 +251,12 @@ class LevelRow(BaseModel):
         if factor is None:
             factor = REFRESH_INTERVAL_MS / self.refresh_interval_ms if self.refresh_interval_ms else 1.0
         label = f"level {number}" if self.label is None else self.label
-        return Level(label, self.ber, self.supply_mV, self.refresh_interval_ms, factor)
+        timings = self.tRCD_ns, self.tRP_ns, self.tRAS_ns
+        return Level(label, self.ber, self.supply_mV, self.refresh_interval_ms, factor, *timings)
 
 
 def profile_of(rows: Sequence[Mapping[str, Any]], field: str = "profile") -> Profile:
-    """Return the profile a study gives as rows of `ber` and optional `supply_mV`, `refresh_interval_ms`, ...
+    """Return the profile a study gives as rows of `ber` and optional `supply_mV`, `tRCD_ns`, ...
 
     Raises: StudyError naming row and key (`profile.1.ber`) if there is no row, a row breaks a rule, or levels do not
     grow in approximation: errors get no rarer, the supply no higher.
