@@ -343,6 +343,11 @@ def test_knobs_exclude_each_other() -> None:
         Bloom.check_setting(config(), both)
 
 
+def test_representatives_that_do_not_exist() -> None:
+    with pytest.raises(ValidationError, match="'mean', 'mid', 'first', 'trunc' or 'mode'"):
+        config(representative="median")
+
+
 def test_wirings_that_do_not_exist() -> None:
     with pytest.raises(ValidationError, match="needs hash 'shared'"):
         config(vector="single")

@@ -251,6 +251,45 @@ def gather_products(
 
 
 @njit
+def modal_pairs(
+    words: Array, seen: Array, start: Array, classes: int, w_bits: Array, w_first: Array, w_tap: Array, w_times: Array,
+    pattern_first: Array, pattern_end: Array, x_class: Array, best: Array, a: Array, b: Array,
+) -> None:  # fmt: skip
+    """a[p], b[p] uint32 = the most frequent pair of a word and a weight of pattern p, best[p] its count.
+
+    The words of tap t and class c are words[s] from start[t * classes + c], seen[s] times. Weight v stands w_times[i]
+    times at tap w_tap[i], i from w_first[v]; patterns pattern_first[v] to pattern_end[v] have its top bits, and words
+    of class x_class[p].
+    """
+    for v in range(len(w_bits)):
+        for p in range(pattern_first[v], pattern_end[v]):
+            size = 0
+            for i in range(w_first[v], w_first[v + 1]):
+                segment = w_tap[i] * classes + x_class[p]
+                size += start[segment + 1] - start[segment]
+            met, counts = np.empty(size, np.uint32), np.empty(size, np.int64)
+            n = 0
+            for i in range(w_first[v], w_first[v + 1]):
+                segment = w_tap[i] * classes + x_class[p]
+                for s in range(start[segment], start[segment + 1]):
+                    met[n] = words[s]
+                    counts[n] = seen[s] * w_times[i]
+                    n += 1
+            if w_first[v + 1] - w_first[v] > 1:
+                order = np.argsort(met)
+                met, counts = met[order], counts[order]
+            total = 0
+            for s in range(size):
+                total += counts[s]
+                if s + 1 < size and met[s + 1] == met[s]:
+                    continue
+                smaller = met[s] < a[p] or (met[s] == a[p] and w_bits[v] < b[p])
+                if total > best[p] or (total == best[p] and smaller):
+                    best[p], a[p], b[p] = total, met[s], w_bits[v]
+                total = 0
+
+
+@njit
 def run_faulty(
     x: Array, w: Array, bias: Array, start: Array, x_at: Array, k_at: Array, group_words: int, groups: int,
     struck: Array, values: Array, y: Array,

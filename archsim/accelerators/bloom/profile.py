@@ -14,11 +14,12 @@ from typing import Literal
 import numpy as np
 
 from archsim.accelerators.bloom.filters import Patterns
-from archsim.accelerators.bloom.floats import Array, apply_unit, flushed, representative, top_bits
+from archsim.accelerators.bloom.floats import FLOAT_BITS, Array, apply_unit, flushed, representative, top_bits
+from archsim.accelerators.bloom.modes import modal_products
 from archsim.accelerators.bloom.stream import Stream
 from archsim.threads import map_blocks, thread_limit
 
-Representative = Literal["trunc", "mid", "mean", "first"]
+Representative = Literal["trunc", "mid", "mean", "first", "mode"]
 BLOCK_IMAGES = 32
 """Images whose products are added up at once: sums of blocks are added in order, whatever the number of threads."""
 BUCKETS = 1 << 22
@@ -127,8 +128,10 @@ def _heavy_top(layers: Sequence[Operands], apx: int, N: int) -> tuple[Array, Arr
 
 def _stored_products(layers: Sequence[Operands], apx: int, keys: Array, tops: Array, rep: Representative) -> Array:
     """Return the output each pattern stands for, float32 (n,)."""
-    if rep in ("trunc", "mid") or apx == 32:
+    if rep in ("trunc", "mid") or apx == FLOAT_BITS:
         return represented("mul", tops, apx, rep)
+    if rep == "mode":
+        return apply_unit("mul", list(modal_products(layers, apx, tops)))
     sums, seen, first = products_of(layers, apx, keys)
     return first if rep == "first" else (sums / seen).astype(np.float32)
 
@@ -186,6 +189,17 @@ def distinct_rows(tops: Array) -> tuple[Array, Array, Array]:
     return ordered[new], order[new], number
 
 
+def modal_events(operands: Array, number: Array) -> Array:
+    """Return an operation with the most frequent exact operands of every class, int64 (classes,); ties: smaller bits.
+
+    number: the class of every operation, int64 (n,).
+    """
+    _, first, row = distinct_rows(np.ascontiguousarray(operands).view(np.uint32))
+    order = np.lexsort((-np.bincount(row), number[first]))
+    classes = number[first][order]
+    return np.asarray(first[order][np.concatenate([[True], classes[1:] != classes[:-1]])])
+
+
 def frequent_events(events: Events, apx: int, N: int, outputs: int | None, rep: Representative) -> Patterns:
     """Return the N most frequent patterns of a unit; with `outputs` only those of so many most frequent outputs."""
     tops = top_bits(events.operands, apx)
@@ -193,8 +207,10 @@ def frequent_events(events: Events, apx: int, N: int, outputs: int | None, rep: 
     counts = np.bincount(number)
     if rep in ("trunc", "mid"):
         stored = represented(events.kind, keys, apx, rep)
-    elif rep == "first" or apx == 32:
+    elif rep == "first" or apx == FLOAT_BITS:
         stored = events.outputs[first]
+    elif rep == "mode":
+        stored = events.outputs[modal_events(events.operands, number)]
     else:
         with np.errstate(invalid="ignore"):
             stored = (np.bincount(number, events.outputs.astype(np.float64)) / counts).astype(np.float32)
