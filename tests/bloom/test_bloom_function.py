@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from archsim.accelerators.base import Placement, Sample, Stored
-from archsim.accelerators.bloom import Bloom
+from archsim.accelerators.bloom import Bloom, profile
 from archsim.accelerators.bloom.events import evaluate, events_of
 from archsim.accelerators.bloom.faults import farther, products_at, struck
 from archsim.accelerators.bloom.floats import apply_unit, flushed, top_bits
@@ -172,6 +172,18 @@ def test_most_frequent_patterns(apx: int) -> None:
     expected = sorted(keys.items(), key=lambda item: (-item[1], item[0]))[:20]
     assert [tuple(one) for one in found.tops.tolist()] == [key for key, _ in expected]
     assert found.counts.tolist() == [count for _, count in expected] and found.counts[0] > found.counts[-1]
+
+
+@pytest.mark.parametrize("slots", [64, 1024])
+@pytest.mark.parametrize("apx", [12, 32])
+def test_no_frequent_pattern_is_lost_to_a_small_table(slots: int, apx: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far more keys than the table has places: they are counted share by share."""
+    operands, keys = counted([CONVS[0], CONVS[2]], apx)
+    monkeypatch.setattr(profile, "HEAVY_SLOTS", slots)
+    found = frequent_products(operands, apx, 400, "mid")
+    expected = sorted(keys.items(), key=lambda item: (-item[1], item[0]))[:400]
+    assert [tuple(one) for one in found.tops.tolist()] == [key for key, _ in expected] and len(keys) > 4 * slots
+    assert found.counts.tolist() == [count for _, count in expected]
 
 
 def test_representatives_of_products() -> None:

@@ -179,20 +179,21 @@ def count_buckets(
 @njit
 def count_heavy(
     x_top: Array, w_top: Array, start: Array, x_at: Array, k_at: Array, group_words: int, groups: int,
-    buckets: Array, threshold: int, keys: Array, counts: Array,
-) -> int:  # fmt: skip
-    """Count exactly the keys in buckets of at least `threshold`; keys and counts are an open-addressed table, count 0
-    is empty. Returns keys that found no place.
+    buckets: Array, threshold: int, part: int, parts: int, keys: Array, counts: Array,
+) -> bool:  # fmt: skip
+    """Count exactly the keys in every `parts`-th bucket from `part` on (parts: a power of two) that has at least
+    `threshold`; keys and counts are an open-addressed table, count 0 is empty. Returns False once a key finds no place.
     """
     per_group = len(w_top) // groups
     mask, slots = np.uint64(len(buckets) - 1), np.uint64(len(keys) - 1)
-    lost = 0
+    mine, others = np.uint64(part), np.uint64(parts - 1)
     for image in range(len(x_top)):
         for m in range(len(w_top)):
             shift = m // per_group * group_words
             for e in range(start[-1]):
                 key = x_top[image, shift + x_at[e]] | w_top[m, k_at[e]]
-                if buckets[_bucket(key, mask)] < threshold:
+                place = _bucket(key, mask)
+                if buckets[place] < threshold or place & others != mine:
                     continue
                 slot = _bucket(key ^ np.uint64(0xA5A5), slots)
                 for _ in range(64):
@@ -203,8 +204,8 @@ def count_heavy(
                         break
                     slot = (slot + np.uint64(1)) & slots
                 else:
-                    lost += 1
-    return lost
+                    return False
+    return True
 
 
 @njit(inline="always")

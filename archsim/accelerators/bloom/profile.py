@@ -104,7 +104,7 @@ def _heavy_top(layers: Sequence[Operands], apx: int, N: int) -> tuple[Array, Arr
 
     Keys of buckets of at least `threshold` are counted exactly; if N of them reach it, no other key can.
     """
-    from archsim.accelerators.bloom.kernel import count_buckets, count_heavy
+    from archsim.accelerators.bloom.kernel import count_buckets
 
     buckets = np.zeros(BUCKETS, np.int64)
     for one in layers:
@@ -113,17 +113,34 @@ def _heavy_top(layers: Sequence[Operands], apx: int, N: int) -> tuple[Array, Arr
             count_buckets(x_top, w_top, *one.stream.arguments, buckets)
     threshold = max(1, int(np.sort(buckets)[-4 * N]))
     while True:
-        keys, counts, lost = np.zeros(HEAVY_SLOTS, np.uint64), np.zeros(HEAVY_SLOTS, np.int64), 0
-        for one in layers:
-            for images in one.blocks(BLOCK_IMAGES):
-                x_top, w_top = one.tops(images, apx)
-                lost += count_heavy(x_top, w_top, *one.stream.arguments, buckets, threshold, keys, counts)
-        used = counts > 0
-        found, n = most_frequent(keys[used], counts[used], N)
-        least = int(n[-1]) if len(n) == N else 1
-        if least >= threshold or lost or threshold == 1:
-            return found, n
+        keys, counts = _heaviest(layers, apx, N, buckets, threshold)
+        least = int(counts[-1]) if len(counts) == N else 1
+        if least >= threshold or threshold == 1:
+            return keys, counts
         threshold = least
+
+
+def _heaviest(
+    layers: Sequence[Operands], apx: int, N: int, buckets: Array, threshold: int, part: int = 0, parts: int = 1
+) -> tuple[Array, Array]:
+    """Return the N most frequent keys of every `parts`-th bucket from `part` on that has at least `threshold`.
+
+    Where they are too many for the table, a quarter of the buckets is counted at a time.
+    """
+    from archsim.accelerators.bloom.kernel import count_heavy
+
+    keys, counts = np.zeros(HEAVY_SLOTS, np.uint64), np.zeros(HEAVY_SLOTS, np.int64)
+    for one in layers:
+        for images in one.blocks(BLOCK_IMAGES):
+            x_top, w_top = one.tops(images, apx)
+            if not count_heavy(x_top, w_top, *one.stream.arguments, buckets, threshold, part, parts, keys, counts):
+                quarters = [
+                    _heaviest(layers, apx, N, buckets, threshold, part + i * parts, 4 * parts) for i in range(4)
+                ]
+                keys, counts = (np.concatenate(column) for column in zip(*quarters, strict=True))
+                return most_frequent(keys, counts, N)
+    used = counts > 0
+    return most_frequent(keys[used], counts[used], N)
 
 
 def _stored_products(layers: Sequence[Operands], apx: int, keys: Array, tops: Array, rep: Representative) -> Array:
