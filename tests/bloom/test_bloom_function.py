@@ -186,6 +186,26 @@ def test_no_frequent_pattern_is_lost_to_a_small_table(slots: int, apx: int, monk
     assert found.counts.tolist() == [count for _, count in expected]
 
 
+def test_wide_global_patterns_are_screened_on_every_layer() -> None:
+    """Share of false hits among the queries that no stored pattern answers, every key of both layers asked."""
+    layers = [CONVS[0], CONVS[2]]
+    machine = Bloom(config(profile="global", match_levels=((12, 40),) * 5, fp_max_unit=1.0, m=32))
+    samples = [
+        Sample(layer, params, x) for layer in layers for x, params in [parameters(layer, Bloom.formats[0], False)]
+    ]
+    told = machine.calibrate(samples).filtered(layers[0], 1)
+    bank, shares = told.banks["mul"], []
+    for layer in layers:
+        _, keys = counted([layer], 12)
+        tops, times = np.array(list(keys), np.uint32), np.array(list(keys.values()))
+        found = bank.ask(tops)
+        false = bank.false(tops, found)
+        shares.append((times[false].sum(), times[false | (found < 0)].sum()))
+    false, missing = np.sum(shares, axis=0)
+    assert told.screened["mul"] == pytest.approx(false / missing)
+    assert shares[1][0] > 0 and shares[0][0] / shares[0][1] != pytest.approx(false / missing)
+
+
 def test_representatives_of_products() -> None:
     layer = CONVS[0]
     operands, _ = counted([layer], 9)
