@@ -49,6 +49,8 @@ module bloom_mac #(
     reg            sign2, nan2, inf2, zero2;
     reg [9:0]      exp2;
     reg [47:0]     product2;
+    wire [23:0]    a_mant = {1'b1, a1[22:0]};
+    wire [23:0]    b_mant = {1'b1, b1[22:0]};
     wire           a_zero = a1[30:23] == 8'd0;
     wire           b_zero = b1[30:23] == 8'd0;
     wire           a_inf = a1[30:0] == INFINITE;
@@ -62,20 +64,18 @@ module bloom_mac #(
     wire [23:0]    mant_p = product2[47] ? product2[47:24] : product2[46:23];
     wire           half_p = product2[47] ? product2[23] : product2[22];
     wire           rest_p = product2[47] ? product2[22:0] != 23'd0 : product2[21:0] != 22'd0;
-    wire [24:0]    rounded_p = {1'b0, mant_p} + {24'd0, half_p && (rest_p || mant_p[0])};
-    wire [9:0]     carried_p = exp_p + {9'd0, rounded_p[24]};
+    wire           up_p = half_p && (rest_p || mant_p[0]);
+    wire [30:0]    rounded_p = {exp_p[7:0], mant_p[22:0]} + {30'd0, up_p};
     // just below the least normal number: rounded there as a subnormal would be
     wire           least_p = exp_p == 10'd0 && mant_p == 24'hFFFFFF;
-    wire           over_p = !carried_p[9] && carried_p >= 10'd255;
-    wire           under_p = carried_p[9] || carried_p == 10'd0;
-    wire [22:0]    fraction_p = rounded_p[24] ? rounded_p[23:1] : rounded_p[22:0];
+    wire           under_p = exp_p[9] || exp_p == 10'd0;
     wire [31:0]    product = nan2 ? QUIET
                        : inf2 ? {sign2, INFINITE}
                        : zero2 ? {sign2, 31'd0}
                        : least_p ? {sign2, 31'h00800000}
-                       : over_p ? {sign2, INFINITE}
                        : under_p ? {sign2, 31'd0}
-                       : {sign2, carried_p[7:0], fraction_p};
+                       : exp_p >= 10'd255 ? {sign2, INFINITE}
+                       : {sign2, rounded_p};
 
     // Stage 4: the exact sum of the larger one and the shifted smaller one, below them guard, round and sticky bit.
     reg            sign4, nan4, inf4;
@@ -96,7 +96,7 @@ module bloom_mac #(
     wire [7:0]     apart = bigger[30:23] - lesser[30:23];
     wire [4:0]     shift = apart > 8'd27 ? 5'd27 : apart[4:0];
     wire [50:0]    shifted = {!lesser_zero, lesser[22:0], 27'd0} >> shift;
-    wire [27:0]    augend = {1'b0, !(x_zero && c_zero), bigger[22:0], 3'd0};
+    wire [27:0]    augend = {2'b01, bigger[22:0], 3'd0}; // of two zeros too: their exponent makes it a zero again
     wire [27:0]    addend = {1'b0, shifted[50:25], shifted[24:0] != 25'd0};
     wire           differ = x[31] ^ c[31];
     wire           cancelled = differ && x[30:0] == c[30:0];
@@ -105,9 +105,8 @@ module bloom_mac #(
     reg [31:0]     packed5;
     reg [27:0]     norm;
     reg [9:0]      exp;
-    wire [24:0]    rounded = {1'b0, norm[27:4]} + {24'd0, norm[3] && (norm[2:0] != 3'd0 || norm[4])};
-    wire [9:0]     carried = exp + {9'd0, rounded[24]};
-    wire [22:0]    fraction = rounded[24] ? rounded[23:1] : rounded[22:0];
+    wire           up = norm[3] && (norm[2:0] != 3'd0 || norm[4]);
+    wire [30:0]    rounded = {exp[7:0], norm[26:4]} + {30'd0, up}; // the carry goes to the exponent, up to infinity
 
     always @* begin
         norm = sum4;
@@ -159,7 +158,7 @@ module bloom_mac #(
             inf2 <= a_inf || b_inf;
             zero2 <= a_zero || b_zero;
             exp2 <= {2'd0, a1[30:23]} + {2'd0, b1[30:23]} - 10'd127;
-            product2 <= {24'd0, 1'b1, a1[22:0]} * {24'd0, 1'b1, b1[22:0]};
+            product2 <= {24'd0, a_mant} * {24'd0, b_mant};
         end
         if (clocked[2]) begin
             x3 <= add2 ? a2 : product;
@@ -177,8 +176,8 @@ module bloom_mac #(
             if (nan4) packed5 <= QUIET;
             else if (inf4) packed5 <= {sign4, INFINITE};
             else if (sum4 == 28'd0 || exp[9] || exp == 10'd0) packed5 <= {sign4, 31'd0};
-            else if (carried >= 10'd255) packed5 <= {sign4, INFINITE};
-            else packed5 <= {sign4, carried[7:0], fraction};
+            else if (exp == 10'd255) packed5 <= {sign4, INFINITE};
+            else packed5 <= {sign4, rounded};
         end
         if (rst) out_result <= 32'd0;
         else if (valid[4]) out_result <= hits[4] ? outputs[filter[4*BF +: BF]] : packed5;

@@ -55,7 +55,9 @@ def random_sqrt_cases(config: BloomConfig, seed: int) -> Iterator[FuCase]:
 
 
 def factors(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-    """Return random operands float32 (n,): products all over the format, some of few bits, some at its edges."""
+    """Return random operands float32 (n,): products all over the format, some of few bits, some at its edges, some just
+    below the least normal number.
+    """
     exponents = rng.integers(64, 191, (2, n))
     edge = rng.random(n) < 1 / 8
     exponents[0, edge] = rng.choice([*range(1, 28), *range(228, 255)], int(edge.sum()))
@@ -63,6 +65,10 @@ def factors(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
     bits = rng.integers(0, ANY, (2, n)).astype(np.uint32)
     bits = bits & np.uint32(0x807F_FFFF) | exponents.astype(np.uint32) << np.uint32(MANTISSA_BITS)
     bits[:, rng.random(n) < 1 / 4] &= np.uint32(0xFFFF_F000)
+    below = rng.random(n) < 1 / 16
+    lower = rng.integers(1, 127, n).astype(np.uint32)
+    bits[0] = np.where(below, lower << np.uint32(MANTISSA_BITS) | np.uint32(0x7F_FFFF), bits[0])
+    bits[1] = np.where(below, np.uint32(127) - lower << np.uint32(MANTISSA_BITS), bits[1])
     special = rng.random((2, n)) < 1 / 12
     bits = np.where(special, rng.choice(np.array(SPECIAL, np.uint32), (2, n)), bits)
     a, b = np.ascontiguousarray(bits).view(np.float32)
