@@ -52,6 +52,8 @@ module bloom_fu #(
     reg [31:0]     packed5;
 
     wire [5:0]     clocked = {valid[4:0] & ~hits[4:0], wait2 && !in_hit};
+    wire [23:0]    a_mant = {1'b1, a1[22:0]};
+    wire [23:0]    b_mant = {1'b1, b1[22:0]};
     wire           a_zero = a1[30:23] == 8'd0;
     wire           b_zero = b1[30:23] == 8'd0;
     wire           a_inf = a1[30:0] == 31'h7F800000;
@@ -96,7 +98,7 @@ module bloom_fu #(
             inf2 <= a_inf || b_inf;
             zero2 <= a_zero || b_zero;
             exp2 <= {2'd0, a1[30:23]} + {2'd0, b1[30:23]} - 10'd127;
-            product2 <= {24'd0, 1'b1, a1[22:0]} * {24'd0, 1'b1, b1[22:0]};
+            product2 <= {24'd0, a_mant} * {24'd0, b_mant};
         end
         if (clocked[2]) begin
             {sign3, nan3, inf3, zero3} <= {sign2, nan2, inf2, zero2};

@@ -168,7 +168,7 @@ def representatives_rows() -> Rows:
     ]
 
 
-REPRESENTATIVES = ("mean", "mid", "first", "trunc")
+REPRESENTATIVES = ("mean", "mid", "first", "mode", "trunc")
 
 
 def kernels_rows() -> Rows:

@@ -166,7 +166,7 @@ def test_rtl_lenet(accept: Accept, tmp_path: Path) -> None:
 @pytest.mark.line("B12c", "RTL: mutants, other sizes, special numbers", bound="all caught, all agree")
 def test_rtl_mutants(accept: Accept) -> None:
     needs_data()
-    accept(*run_tests("tests/cosim/test_rtl_bloom_filter.py"))
+    accept(*run_tests("tests/cosim/test_rtl_bloom_filter.py", "tests/cosim/test_rtl_bloom_units.py"))
 
 
 @pytest.mark.line("B15", "A15: level 0 bit-equal to the sequential reference; five kernels run", bound="exact")

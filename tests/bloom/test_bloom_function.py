@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from archsim.accelerators.base import Placement, Sample, Stored
-from archsim.accelerators.bloom import Bloom
+from archsim.accelerators.bloom import Bloom, profile
 from archsim.accelerators.bloom.events import evaluate, events_of
 from archsim.accelerators.bloom.faults import farther, products_at, struck
 from archsim.accelerators.bloom.floats import apply_unit, flushed, top_bits
@@ -172,6 +172,38 @@ def test_most_frequent_patterns(apx: int) -> None:
     expected = sorted(keys.items(), key=lambda item: (-item[1], item[0]))[:20]
     assert [tuple(one) for one in found.tops.tolist()] == [key for key, _ in expected]
     assert found.counts.tolist() == [count for _, count in expected] and found.counts[0] > found.counts[-1]
+
+
+@pytest.mark.parametrize("slots", [64, 1024])
+@pytest.mark.parametrize("apx", [12, 32])
+def test_no_frequent_pattern_is_lost_to_a_small_table(slots: int, apx: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far more keys than the table has places: they are counted share by share."""
+    operands, keys = counted([CONVS[0], CONVS[2]], apx)
+    monkeypatch.setattr(profile, "HEAVY_SLOTS", slots)
+    found = frequent_products(operands, apx, 400, "mid")
+    expected = sorted(keys.items(), key=lambda item: (-item[1], item[0]))[:400]
+    assert [tuple(one) for one in found.tops.tolist()] == [key for key, _ in expected] and len(keys) > 4 * slots
+    assert found.counts.tolist() == [count for _, count in expected]
+
+
+def test_wide_global_patterns_are_screened_on_every_layer() -> None:
+    """Share of false hits among the queries that no stored pattern answers, every key of both layers asked."""
+    layers = [CONVS[0], CONVS[2]]
+    machine = Bloom(config(profile="global", match_levels=((12, 40),) * 5, fp_max_unit=1.0, m=32))
+    samples = [
+        Sample(layer, params, x) for layer in layers for x, params in [parameters(layer, Bloom.formats[0], False)]
+    ]
+    told = machine.calibrate(samples).filtered(layers[0], 1)
+    bank, shares = told.banks["mul"], []
+    for layer in layers:
+        _, keys = counted([layer], 12)
+        tops, times = np.array(list(keys), np.uint32), np.array(list(keys.values()))
+        found = bank.ask(tops)
+        false = bank.false(tops, found)
+        shares.append((times[false].sum(), times[false | (found < 0)].sum()))
+    false, missing = np.sum(shares, axis=0)
+    assert told.screened["mul"] == pytest.approx(false / missing)
+    assert shares[1][0] > 0 and shares[0][0] / shares[0][1] != pytest.approx(false / missing)
 
 
 def test_representatives_of_products() -> None:
@@ -341,6 +373,11 @@ def test_knobs_exclude_each_other() -> None:
     both = {"conv1": LayerSetting({"unit_faults": 1, "bloom_match": 1})}
     with pytest.raises(StudyError, match="conv1"):
         Bloom.check_setting(config(), both)
+
+
+def test_representatives_that_do_not_exist() -> None:
+    with pytest.raises(ValidationError, match="'mean', 'mid', 'first', 'trunc' or 'mode'"):
+        config(representative="median")
 
 
 def test_wirings_that_do_not_exist() -> None:

@@ -20,7 +20,7 @@ from archsim.accelerators.base import (
     Timing,
 )
 from archsim.accelerators.bloom.config import MATCH_LEVELS, PRESETS, BloomConfig
-from archsim.accelerators.bloom.rtl import BLOOM_FILTER, BLOOM_FU
+from archsim.accelerators.bloom.rtl import BLOOM_FILTER, BLOOM_FU, BLOOM_MAC, BLOOM_SQRT
 from archsim.approx import Knob, LayerSetting, Setting
 from archsim.energy import PriceTable
 from archsim.errors import StudyError
@@ -70,7 +70,7 @@ class Bloom(Accelerator):
             "unit pJ", "unit_energy_pJ", "unit_exact_energy_pJ", "energy of units and filters over that of units alone"
         ),
     )
-    rtl = (BLOOM_FILTER, BLOOM_FU)
+    rtl = (BLOOM_FILTER, BLOOM_FU, BLOOM_MAC, BLOOM_SQRT)
     config: BloomConfig
 
     @classmethod

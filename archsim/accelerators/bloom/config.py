@@ -68,8 +68,10 @@ class BloomConfig(AcceleratorConfig):
     patterns_per_filter: Count | None = Field(
         default=None, description="most patterns of one filter; none: all that share an output (#inp_BF)"
     )
-    representative: Literal["mean", "mid", "first", "trunc"] = Field(
-        default="mean", description="what a pattern stands for: mean of its outputs, middle operands, ..."
+    representative: Literal["mean", "mid", "first", "trunc", "mode"] = Field(
+        default="mean",
+        description="what a pattern stands for: mean of its outputs, middle operands, the first output seen, "
+        "truncated operands, the most frequent exact operands",
     )
     profile: Literal["layer", "global"] = Field(
         default="layer", description="patterns of every layer, reloaded before it, or of the network"

@@ -179,20 +179,21 @@ def count_buckets(
 @njit
 def count_heavy(
     x_top: Array, w_top: Array, start: Array, x_at: Array, k_at: Array, group_words: int, groups: int,
-    buckets: Array, threshold: int, keys: Array, counts: Array,
-) -> int:  # fmt: skip
-    """Count exactly the keys in buckets of at least `threshold`; keys and counts are an open-addressed table, count 0
-    is empty. Returns keys that found no place.
+    buckets: Array, threshold: int, part: int, parts: int, keys: Array, counts: Array,
+) -> bool:  # fmt: skip
+    """Count exactly the keys in every `parts`-th bucket from `part` on (parts: a power of two) that has at least
+    `threshold`; keys and counts are an open-addressed table, count 0 is empty. Returns False once a key finds no place.
     """
     per_group = len(w_top) // groups
     mask, slots = np.uint64(len(buckets) - 1), np.uint64(len(keys) - 1)
-    lost = 0
+    mine, others = np.uint64(part), np.uint64(parts - 1)
     for image in range(len(x_top)):
         for m in range(len(w_top)):
             shift = m // per_group * group_words
             for e in range(start[-1]):
                 key = x_top[image, shift + x_at[e]] | w_top[m, k_at[e]]
-                if buckets[_bucket(key, mask)] < threshold:
+                place = _bucket(key, mask)
+                if buckets[place] < threshold or place & others != mine:
                     continue
                 slot = _bucket(key ^ np.uint64(0xA5A5), slots)
                 for _ in range(64):
@@ -203,8 +204,8 @@ def count_heavy(
                         break
                     slot = (slot + np.uint64(1)) & slots
                 else:
-                    lost += 1
-    return lost
+                    return False
+    return True
 
 
 @njit(inline="always")
@@ -248,6 +249,45 @@ def gather_products(
                         first[found] = product
                     seen[found] += 1
                     sums[found] += product
+
+
+@njit
+def modal_pairs(
+    words: Array, seen: Array, start: Array, classes: int, w_bits: Array, w_first: Array, w_tap: Array, w_times: Array,
+    pattern_first: Array, pattern_end: Array, x_class: Array, best: Array, a: Array, b: Array,
+) -> None:  # fmt: skip
+    """a[p], b[p] uint32 = the most frequent pair of a word and a weight of pattern p, best[p] its count.
+
+    The words of tap t and class c are words[s] from start[t * classes + c], seen[s] times. Weight v stands w_times[i]
+    times at tap w_tap[i], i from w_first[v]; patterns pattern_first[v] to pattern_end[v] have its top bits, and words
+    of class x_class[p].
+    """
+    for v in range(len(w_bits)):
+        for p in range(pattern_first[v], pattern_end[v]):
+            size = 0
+            for i in range(w_first[v], w_first[v + 1]):
+                segment = w_tap[i] * classes + x_class[p]
+                size += start[segment + 1] - start[segment]
+            met, counts = np.empty(size, np.uint32), np.empty(size, np.int64)
+            n = 0
+            for i in range(w_first[v], w_first[v + 1]):
+                segment = w_tap[i] * classes + x_class[p]
+                for s in range(start[segment], start[segment + 1]):
+                    met[n] = words[s]
+                    counts[n] = seen[s] * w_times[i]
+                    n += 1
+            if w_first[v + 1] - w_first[v] > 1:
+                order = np.argsort(met)
+                met, counts = met[order], counts[order]
+            total = 0
+            for s in range(size):
+                total += counts[s]
+                if s + 1 < size and met[s + 1] == met[s]:
+                    continue
+                smaller = met[s] < a[p] or (met[s] == a[p] and w_bits[v] < b[p])
+                if total > best[p] or (total == best[p] and smaller):
+                    best[p], a[p], b[p] = total, met[s], w_bits[v]
+                total = 0
 
 
 @njit

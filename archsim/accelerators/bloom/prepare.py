@@ -116,7 +116,7 @@ class Knowledge:
         narrow = 2 * apx <= TABLE_BITS
         counted = self._once(("counts", names, apx), lambda: key_counts(layers, apx)) if narrow else None
         chosen = frequent_products(layers, apx, unit.patterns, self.config.representative, counted)
-        screen = partial(_screen_counts, *counted) if counted else partial(_screen_products, layers[0], apx)
+        screen = partial(_screen_counts, *counted) if counted else partial(_screen_products, layers)
         bank, rate = self._design(unit, "mul", apx, chosen, screen, names[0])
         return (with_table(bank) if narrow else bank), rate
 
@@ -164,12 +164,15 @@ def _screen_counts(keys: Array, counts: Array, bank: Bank) -> float:
     return int(counts[wrong].sum()) / queries if queries else 0.0
 
 
-def _screen_products(one: Operands, apx: int, bank: Bank) -> float:
-    """Return the same from the first profile images, every key hashed."""
-    x = one.x[:SCREEN_IMAGES]
-    _, stats = run_products(one.stream, x, one.w, np.zeros(len(one.w), np.float32), bank)
-    hits, false_hits = stats.sum(axis=0).tolist()
-    missing = one.stream.operations * len(x) - hits + false_hits
+def _screen_products(layers: Sequence[Operands], bank: Bank) -> float:
+    """Return the same from the first profile images of all layers, every key hashed."""
+    false_hits = missing = 0
+    for one in layers:
+        x = one.x[:SCREEN_IMAGES]
+        _, stats = run_products(one.stream, x, one.w, np.zeros(len(one.w), np.float32), bank)
+        hits, false = stats.sum(axis=0).tolist()
+        false_hits += false
+        missing += one.stream.operations * len(x) - hits + false
     return false_hits / missing if missing else 0.0
 
 

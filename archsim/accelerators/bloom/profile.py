@@ -14,11 +14,12 @@ from typing import Literal
 import numpy as np
 
 from archsim.accelerators.bloom.filters import Patterns
-from archsim.accelerators.bloom.floats import Array, apply_unit, flushed, representative, top_bits
+from archsim.accelerators.bloom.floats import FLOAT_BITS, Array, apply_unit, flushed, representative, top_bits
+from archsim.accelerators.bloom.modes import modal_products
 from archsim.accelerators.bloom.stream import Stream
 from archsim.threads import map_blocks, thread_limit
 
-Representative = Literal["trunc", "mid", "mean", "first"]
+Representative = Literal["trunc", "mid", "mean", "first", "mode"]
 BLOCK_IMAGES = 32
 """Images whose products are added up at once: sums of blocks are added in order, whatever the number of threads."""
 BUCKETS = 1 << 22
@@ -103,7 +104,7 @@ def _heavy_top(layers: Sequence[Operands], apx: int, N: int) -> tuple[Array, Arr
 
     Keys of buckets of at least `threshold` are counted exactly; if N of them reach it, no other key can.
     """
-    from archsim.accelerators.bloom.kernel import count_buckets, count_heavy
+    from archsim.accelerators.bloom.kernel import count_buckets
 
     buckets = np.zeros(BUCKETS, np.int64)
     for one in layers:
@@ -112,23 +113,42 @@ def _heavy_top(layers: Sequence[Operands], apx: int, N: int) -> tuple[Array, Arr
             count_buckets(x_top, w_top, *one.stream.arguments, buckets)
     threshold = max(1, int(np.sort(buckets)[-4 * N]))
     while True:
-        keys, counts, lost = np.zeros(HEAVY_SLOTS, np.uint64), np.zeros(HEAVY_SLOTS, np.int64), 0
-        for one in layers:
-            for images in one.blocks(BLOCK_IMAGES):
-                x_top, w_top = one.tops(images, apx)
-                lost += count_heavy(x_top, w_top, *one.stream.arguments, buckets, threshold, keys, counts)
-        used = counts > 0
-        found, n = most_frequent(keys[used], counts[used], N)
-        least = int(n[-1]) if len(n) == N else 1
-        if least >= threshold or lost or threshold == 1:
-            return found, n
+        keys, counts = _heaviest(layers, apx, N, buckets, threshold)
+        least = int(counts[-1]) if len(counts) == N else 1
+        if least >= threshold or threshold == 1:
+            return keys, counts
         threshold = least
+
+
+def _heaviest(
+    layers: Sequence[Operands], apx: int, N: int, buckets: Array, threshold: int, part: int = 0, parts: int = 1
+) -> tuple[Array, Array]:
+    """Return the N most frequent keys of every `parts`-th bucket from `part` on that has at least `threshold`.
+
+    Where they are too many for the table, a quarter of the buckets is counted at a time.
+    """
+    from archsim.accelerators.bloom.kernel import count_heavy
+
+    keys, counts = np.zeros(HEAVY_SLOTS, np.uint64), np.zeros(HEAVY_SLOTS, np.int64)
+    for one in layers:
+        for images in one.blocks(BLOCK_IMAGES):
+            x_top, w_top = one.tops(images, apx)
+            if not count_heavy(x_top, w_top, *one.stream.arguments, buckets, threshold, part, parts, keys, counts):
+                quarters = [
+                    _heaviest(layers, apx, N, buckets, threshold, part + i * parts, 4 * parts) for i in range(4)
+                ]
+                keys, counts = (np.concatenate(column) for column in zip(*quarters, strict=True))
+                return most_frequent(keys, counts, N)
+    used = counts > 0
+    return most_frequent(keys[used], counts[used], N)
 
 
 def _stored_products(layers: Sequence[Operands], apx: int, keys: Array, tops: Array, rep: Representative) -> Array:
     """Return the output each pattern stands for, float32 (n,)."""
-    if rep in ("trunc", "mid") or apx == 32:
+    if rep in ("trunc", "mid") or apx == FLOAT_BITS:
         return represented("mul", tops, apx, rep)
+    if rep == "mode":
+        return apply_unit("mul", list(modal_products(layers, apx, tops)))
     sums, seen, first = products_of(layers, apx, keys)
     return first if rep == "first" else (sums / seen).astype(np.float32)
 
@@ -186,6 +206,17 @@ def distinct_rows(tops: Array) -> tuple[Array, Array, Array]:
     return ordered[new], order[new], number
 
 
+def modal_events(operands: Array, number: Array) -> Array:
+    """Return an operation with the most frequent exact operands of every class, int64 (classes,); ties: smaller bits.
+
+    number: the class of every operation, int64 (n,).
+    """
+    _, first, row = distinct_rows(np.ascontiguousarray(operands).view(np.uint32))
+    order = np.lexsort((-np.bincount(row), number[first]))
+    classes = number[first][order]
+    return np.asarray(first[order][np.concatenate([[True], classes[1:] != classes[:-1]])])
+
+
 def frequent_events(events: Events, apx: int, N: int, outputs: int | None, rep: Representative) -> Patterns:
     """Return the N most frequent patterns of a unit; with `outputs` only those of so many most frequent outputs."""
     tops = top_bits(events.operands, apx)
@@ -193,8 +224,10 @@ def frequent_events(events: Events, apx: int, N: int, outputs: int | None, rep: 
     counts = np.bincount(number)
     if rep in ("trunc", "mid"):
         stored = represented(events.kind, keys, apx, rep)
-    elif rep == "first" or apx == 32:
+    elif rep == "first" or apx == FLOAT_BITS:
         stored = events.outputs[first]
+    elif rep == "mode":
+        stored = events.outputs[modal_events(events.operands, number)]
     else:
         with np.errstate(invalid="ignore"):
             stored = (np.bincount(number, events.outputs.astype(np.float64)) / counts).astype(np.float32)

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from archsim.accelerators.base import Stored
-from archsim.accelerators.bloom.config import BloomConfig
+from archsim.accelerators.bloom.config import FU_STAGES, BloomConfig
 from archsim.accelerators.bloom.filters import Bank, Patterns, programmed
 from archsim.accelerators.bloom.floats import Array, apply_unit, flushed, top_bits
 from archsim.accelerators.bloom.h3 import Shape, coefficients
 from archsim.accelerators.bloom.plan import BloomPlan
 from archsim.accelerators.bloom.prepare import Filtered
-from archsim.accelerators.bloom.rtl_model import FilterCase, FuCase, filter_parameters
+from archsim.accelerators.bloom.rtl_model import BloomFu, FilterCase, FuCase, Token, filter_parameters
 from archsim.accelerators.bloom.stream import Stream, stream_of
 from archsim.errors import MappingError
 from archsim.workload.layers import Layer
@@ -133,24 +133,34 @@ def filter_case(
 def fu_case(about: str, bank: Bank, a: Array, b: Array, gaps: np.random.Generator | None = None) -> FuCase:
     """Return the case of a multiplier behind one bank."""
     tops = np.stack([top_bits(a, bank.shape.apx), top_bits(b, bank.shape.apx)], axis=1)
-    found = bank.ask(tops)
     exact = apply_unit("mul", [flushed(a), flushed(b)])
-    results = np.where(found >= 0, bank.outputs[np.maximum(found, 0)], exact).view(np.uint32).tolist()
-    pairs = zip(a.view(np.uint32).tolist(), b.view(np.uint32).tolist(), found.tolist(), strict=True)
+    operands = np.stack([a, b], axis=1).view(np.uint32)
+    return unit_case(about, bank.outputs, bank.ask(tops), operands, exact, gaps)
+
+
+def unit_case(
+    about: str, outputs: Array, found: Array, operands: Array, exact: Array,
+    gaps: np.random.Generator | None = None, ports: tuple[str, ...] = BloomFu.operand_ports,
+) -> FuCase:  # fmt: skip
+    """Return the case of a unit: output registers float32, the filter that answers each operation or -1 (n,), what
+    stands at the operand ports uint32 (n, ports), exact outputs float32 (n,).
+    """
+    results = np.where(found >= 0, outputs[np.maximum(found, 0)], exact).view(np.uint32).tolist()
     at = _spread(len(found), gaps)
-    operations: list[tuple[int, int, int | None] | None] = [None] * (int(at[-1]) + 1)
-    for place, (one, other, f) in zip(at.tolist(), pairs, strict=True):
-        operations[place] = (one, other, f if f >= 0 else None)
+    operations: list[Token | None] = [None] * (int(at[-1]) + 1)
+    for place, row, f in zip(at.tolist(), operands.tolist(), found.tolist(), strict=True):
+        operations[place] = Token(tuple(row), f if f >= 0 else None)
     misses = int((found < 0).sum())
     return FuCase(
         about=about,
-        outputs=tuple(bank.outputs.view(np.uint32).tolist()),
+        outputs=tuple(outputs.view(np.uint32).tolist()),
         operations=tuple(operations),
         outcomes=tuple(
             {"out_hit": int(f >= 0), "out_bf": max(f, 0), "out_result": bits}
             for f, bits in zip(found.tolist(), results, strict=True)
         ),
-        totals={"cnt_stage": 6 * misses, "cnt_read": len(found) - misses},
+        totals={"cnt_stage": FU_STAGES * misses, "cnt_read": len(found) - misses},
+        ports=ports,
     )
 
 

@@ -1,9 +1,10 @@
-"""The registers of `rtl/bloom_filter` and `rtl/bloom_fu` in Python, and the cases both are driven with."""
+"""The registers of the blocks of `bloom` in Python, and the cases they are driven with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from archsim.workload.layers import Layer, OpStream
 
 Ports = dict[str, int]
 OPERANDS = 2
+MAC_KINDS = ("add", "mac")
+MAC_PORTS = ("in_a", "in_b", "in_c", "in_add")
+SQRT_KINDS = ("sqrt",)
+SQRT_PORTS = ("in_a",)
 
 
 def filter_parameters(config: BloomConfig, layer: Layer | None = None) -> dict[str, int]:
@@ -36,6 +41,27 @@ def filter_parameters(config: BloomConfig, layer: Layer | None = None) -> dict[s
 def fu_parameters(config: BloomConfig, layer: Layer | None = None) -> dict[str, int]:
     """Return the parameters of `bloom_fu`. Raises: MappingError as `filter_parameters`."""
     return {"NBF": filter_parameters(config, layer)["NBF"]}
+
+
+def unit_parameters(config: BloomConfig, kinds: Sequence[str]) -> dict[str, int]:
+    """Return the parameters of a block that is some kinds of unit: registers for the outputs of any of them.
+
+    Raises: MappingError for a Config the block does not have.
+    """
+    if config.order != "serial":
+        raise MappingError(f"the blocks of units wait 2 cycles for the filters (order 'serial'), got {config.order!r}")
+    _, patterns = config.match_levels[-1]
+    return {"NBF": max(2, *(config.filters_of(kind, patterns).patterns for kind in kinds))}
+
+
+def mac_parameters(config: BloomConfig, layer: Layer | None = None) -> dict[str, int]:
+    """Return the parameters of `bloom_mac`. Raises: MappingError."""
+    return unit_parameters(config, MAC_KINDS)
+
+
+def sqrt_parameters(config: BloomConfig, layer: Layer | None = None) -> dict[str, int]:
+    """Return the parameters of `bloom_sqrt`. Raises: MappingError."""
+    return unit_parameters(config, SQRT_KINDS)
 
 
 class BloomFilter:
@@ -98,23 +124,33 @@ class BloomFilter:
                 self.address[f][j] = sum(bits[first + b] << b for b in range(self.log2_m))
 
 
+def unit_bits(kind: str, operands: Sequence[int]) -> int:
+    """Return the bits of a unit's output from those of its operands."""
+    values = [flushed(np.array([one], np.uint32).view(np.float32)) for one in operands]
+    return int(apply_unit(kind, values).view(np.uint32)[0])
+
+
 def multiplied(a: int, b: int) -> int:
     """Return the bits of a product as the unit makes it."""
-    operands = [flushed(np.array([one], np.uint32).view(np.float32)) for one in (a, b)]
-    return int(apply_unit("mul", operands).view(np.uint32)[0])
+    return unit_bits("mul", (a, b))
 
 
 @dataclass(frozen=True)
 class Token:
-    """An operation on its way; `bf` None is a miss."""
+    """An operation on its way, operands as they stand at the ports; `bf` None is a miss."""
 
-    a: int
-    b: int
+    operands: tuple[int, ...]
     bf: int | None = None
 
 
 class BloomFu:
     """The multiplier behind the filters: tokens in line, products worked out at the end."""
+
+    operand_ports: ClassVar[tuple[str, ...]] = ("in_a", "in_b")
+
+    def computed(self, operands: tuple[int, ...]) -> int:
+        """Return the bits of the result."""
+        return unit_bits("mul", operands)
 
     def __init__(self, parameters: Mapping[str, int]) -> None:
         self.outputs = [0] * parameters["NBF"]
@@ -149,15 +185,37 @@ class BloomFu:
         """Move every token on; a hit clocks no data."""
         entering = self.waiting[-1]
         if entering is not None and inputs["in_hit"]:
-            entering = Token(entering.a, entering.b, inputs["in_bf"])
+            entering = Token(entering.operands, inputs["in_bf"])
         moving = [entering, *self.stages[:-1]]
         self.counters["cnt_stage"] += sum(one is not None and one.bf is None for one in moving)
         leaving = moving[-1]
         if leaving is not None:
             self.counters["cnt_read"] += leaving.bf is not None
-            self.result = multiplied(leaving.a, leaving.b) if leaving.bf is None else self.outputs[leaving.bf]
+            self.result = self.computed(leaving.operands) if leaving.bf is None else self.outputs[leaving.bf]
         self.stages = moving
-        self.waiting = [Token(inputs["in_a"], inputs["in_b"]) if inputs["in_valid"] else None, *self.waiting[:-1]]
+        issued = Token(tuple(inputs[port] for port in self.operand_ports)) if inputs["in_valid"] else None
+        self.waiting = [issued, *self.waiting[:-1]]
+
+
+class BloomMac(BloomFu):
+    """The unit that multiplies and adds, or only adds."""
+
+    operand_ports = MAC_PORTS
+
+    def computed(self, operands: tuple[int, ...]) -> int:
+        """Return the bits of the result."""
+        a, b, c, add = operands
+        return unit_bits("add", (a, c)) if add else unit_bits("mac", (a, b, c))
+
+
+class BloomSqrt(BloomFu):
+    """The unit that takes roots."""
+
+    operand_ports = SQRT_PORTS
+
+    def computed(self, operands: tuple[int, ...]) -> int:
+        """Return the bits of the result."""
+        return unit_bits("sqrt", operands)
 
 
 Query = int | None
@@ -192,23 +250,24 @@ class FilterCase:
 
 @dataclass(frozen=True)
 class FuCase:
-    """Output registers and operations (a, b, filter that answers or None) of `bloom_fu`; None: an empty cycle."""
+    """Output registers and operations of a unit, each with the filter that answers it; None: an empty cycle."""
 
     about: str
     outputs: tuple[int, ...]
-    operations: tuple[tuple[int, int, int | None] | None, ...]
+    operations: tuple[Token | None, ...]
     outcomes: tuple[Signals, ...]
     totals: Signals
+    ports: tuple[str, ...] = BloomFu.operand_ports
 
     def play(self, model: RtlModel) -> Iterator[tuple[Signals, Signals]]:
         """Reset, write the registers, issue; every answer of the filters follows two cycles behind."""
-        names = ("rst", "cfg_we", "cfg_addr", "cfg_data", "in_valid", "in_a", "in_b", "in_hit", "in_bf")
+        names = ("rst", "cfg_we", "cfg_addr", "cfg_data", "in_valid", *self.ports, "in_hit", "in_bf")
         idle = dict.fromkeys(names, 0)
-        issued = [{} if one is None else {"in_valid": 1, "in_a": one[0], "in_b": one[1]} for one in self.operations]
-        issued += [{} for _ in range(QUERY_CYCLES + FU_STAGES + 1)]
+        issued: list[Ports] = [{} for _ in range(len(self.operations) + QUERY_CYCLES + FU_STAGES + 1)]
         for at, one in enumerate(self.operations):
-            if one is not None and one[2] is not None:
-                issued[at + QUERY_CYCLES] |= {"in_hit": 1, "in_bf": one[2]}
+            if one is not None:
+                issued[at] |= {"in_valid": 1, **dict(zip(self.ports, one.operands, strict=True))}
+                issued[at + QUERY_CYCLES] |= {} if one.bf is None else {"in_hit": 1, "in_bf": one.bf}
         written = [{"cfg_we": 1, "cfg_addr": at, "cfg_data": bits} for at, bits in enumerate(self.outputs)]
         yield from _played(model, idle, [{"rst": 1}, *written, *issued])
 
