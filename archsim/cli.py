@@ -283,14 +283,17 @@ def _print_resolved(data: dict[str, Any], as_json: bool) -> None:
 
 def _read_result(folder: Path) -> dict[str, Any]:
     """Read `result.json` of a result folder (or the file itself). Raises: AssetError."""
+    from archsim.report.table import compare_rows
+
     path = folder / "result.json" if folder.is_dir() else folder
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != 1:
             raise AssetError(f"{path}: result schema must be 1, got {data['schema']!r}")
+        compare_rows({str(folder): data})  # a file without the figures of a row is none of ours
     except OSError as error:
         raise AssetError(f"{path}: not a result of archsim run: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise AssetError(f"{path}: not a result of archsim run") from error
     return data
 
