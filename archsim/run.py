@@ -64,7 +64,7 @@ def _record(session: Session, setting: Setting, timeline: Timeline | None, reque
     for seat, activity in session.first_batch(setting):
         clock_MHz = seat.machine.config.clock_MHz
         if timeline is not None:
-            timeline.rebase(clock_MHz, start_us)
+            timeline.rebase(clock_MHz, start_us, seat.machine_name)
         if requests is not None:
             requests.origin_us = start_us
         timed = simulate_batch(
