@@ -124,13 +124,28 @@ def _provenance(session: Session, layers: Sequence[LayerResult]) -> dict[str, An
     }
 
 
+def _without_images(session: Session, layers: Sequence[LayerResult]) -> list[str]:
+    """Return what the figures of each machine follow from where no images were given."""
+    machines = session.seating.machines
+    used = [name for name in machines if any(layer.accelerator == name for layer in layers)]
+    expecting = [name for name in used if machines[name].can_expect]
+    others = [name for name in used if name not in expecting]
+    notes = ["no images: accuracy is not evaluated"]
+    if expecting:
+        notes.append(f"{', '.join(expecting)}: counts follow from zero fractions (0 where none is stated)")
+    if others:
+        what = "weights and feature maps" if session.network.shape_only else "feature maps"
+        notes.append(f"{', '.join(others)}: counts follow from random {what}: savings are not those of a trained net")
+    return notes
+
+
 def _notes(session: Session, layers: Sequence[LayerResult]) -> list[str]:
     """Return what a reader must know to take the figures for what they are."""
     spec, notes = session.study.workload, []
     if spec.data is not None and spec.calibration is None:
         notes.append(f"calibrated on evaluation images (the first {CALIBRATION_IMAGES} of data)")
     if spec.data is None:
-        notes.append("no images: counts follow from zero fractions, accuracy is not evaluated")
+        notes += _without_images(session, layers)
     if VECTOR_UNIT in session.seating.where.values() and session.study.vector_unit.elements_per_cycle is None:
         notes.append("pooling and other vector layers take no time (vector unit 'free'), prices assumed")
     notes += [f"memory: {note}" for note in session.seating.memory.notes(session.study.setting)]
