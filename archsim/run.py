@@ -38,7 +38,9 @@ def simulate(
         with study.source.errors_at(("workload", "network")):
             bench.as_loaded  # noqa: B018 - loading here points errors at this field
         with study.source.errors_at(("workload", "data")):
-            bench.network, bench.data  # noqa: B018 - an image kernel takes the size of the images
+            bench.check_data()
+        with study.source.errors_at(("workload", "calibration")):
+            bench.check_calibration()
         check_layer_names(study, bench.network)
         check_machine_settings(study)
         main = Session(bench, study, study.assign, progress)

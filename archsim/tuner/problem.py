@@ -85,7 +85,8 @@ class Problem:
         self.bench = Workbench(self.study.workload, study.folder)
         if data.images % study.workload.batch:
             raise StudyError(f"images must be a multiple of batch {study.workload.batch}, got {data.images}")
-        assert self.bench.data is not None  # whether the images are there is known before hours of search
+        self.bench.check_data()
+        assert self.bench.data is not None
         check_layer_names(self.study, self.bench.network)
         self.session = Session(self.bench, self.study, study.assign, progress)
         self._memory_levels = memory_levels(study.setting, self.session.seating.memory)
