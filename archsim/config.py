@@ -233,8 +233,9 @@ def _check_workload(spec: WorkloadSpec, source: YamlFile) -> None:
     for key, data in (("data", spec.data), ("calibration", spec.calibration)):
         if data is not None and (data.name is None) == (data.file is None):
             raise source.error(("workload", key), "needs exactly one of 'name' and 'file'")
-    timed, images = spec.images_timed, spec.images
-    path = ("workload", "timed_images")
+    if spec.data is not None and spec.zero_fractions:
+        raise source.error(("workload", "zero_fractions"), "with images in data, zeros are counted: leave one out")
+    timed, images, path = spec.images_timed, spec.images, ("workload", "timed_images")
     if timed <= 0 or timed > images:
         raise source.error(path, f"must be between 1 and the {images} images of the study, got {timed}")
     if timed % spec.batch:
