@@ -26,7 +26,7 @@ def sources_of(name: str) -> tuple[str, ...]:
     packages = [f"archsim/accelerators/{kind}" for kind in kinds] + [f"archsim/memory/{study.memory.kind}"]
     beside = [path for room in ("accelerators", "memory") for path in (ROOT / "archsim" / room).glob("*.py")]
     files = [ROOT / "configs" / f"{name}.yaml", ROOT / "configs" / task.spec.study, *beside]
-    files += [path for path in (ROOT / "workloads").rglob(study.workload.network)]
+    files += list((ROOT / "workloads").rglob(study.workload.network))
     return (*SHARED, *sorted(packages), *sorted(str(path.relative_to(ROOT)) for path in files))
 
 
