@@ -76,8 +76,8 @@ class MachineSpec:
     def about(self, machine: Accelerator) -> str:
         """Return one line: kind, preset, format, clock and price table."""
         preset = f" {self.preset}" if self.preset else ""
-        scaled_from = machine.prices.scaled_from_nm
-        node = f"{machine.prices.technology_nm} nm" + (f", scaled from {scaled_from} nm" if scaled_from else "")
+        nm, scaled_from = machine.prices.technology_nm, machine.prices.scaled_from_nm
+        node = (f"{nm} nm" if nm else "node not stated") + (f", scaled from {scaled_from} nm" if scaled_from else "")
         return (
             f"{self.kind}{preset}, {self.format.name}, {self.config.clock_MHz:g} MHz, "
             f"prices {machine.prices.name} ({node})"

@@ -126,6 +126,18 @@ def _provenance(session: Session, layers: Sequence[LayerResult]) -> dict[str, An
     }
 
 
+def _nodes(session: Session, layers: Sequence[LayerResult]) -> list[str]:
+    """Return a warning if energies of the machines that took part are priced for different technologies."""
+    used = {layer.accelerator for layer in layers}
+    tables = {name: machine.prices for name, machine in session.seating.machines.items() if name in used}
+    if len({table.technology_nm for table in tables.values()}) <= 1:
+        return []
+    nodes = (
+        f"{name} {f'{one.technology_nm} nm' if one.technology_nm else 'not stated'}" for name, one in tables.items()
+    )
+    return [f"energies are priced at different nodes ({', '.join(nodes)}): scale_prices_to_nm makes them one"]
+
+
 def _without_images(session: Session, layers: Sequence[LayerResult]) -> list[str]:
     """Return what the figures of each machine follow from where no images were given."""
     machines = session.seating.machines
@@ -150,6 +162,7 @@ def _notes(session: Session, layers: Sequence[LayerResult]) -> list[str]:
         notes += _without_images(session, layers)
     if VECTOR_UNIT in session.seating.where.values() and session.study.vector_unit.elements_per_cycle is None:
         notes.append("pooling and other vector layers take no time (vector unit 'free'), prices assumed")
+    notes += _nodes(session, layers)
     notes += [f"memory: {note}" for note in session.seating.memory.notes(session.study.setting)]
     for name, machine in session.seating.machines.items():
         mine = {layer.name: layer.metrics for layer in layers if layer.accelerator == name}

@@ -83,3 +83,19 @@ def test_two_machines_of_a_kind_are_two_processes_of_the_trace(tmp_path: Path) -
     two_clocks(tmp_path, timeline)
     events = timeline.to_dict()["traceEvents"]
     assert [one["args"]["name"] for one in events if one["name"] == "process_name"] == ["npu", "fast", "early"]
+
+
+def test_energies_of_different_nodes_are_pointed_out(tmp_path: Path) -> None:
+    result = two_clocks(tmp_path)
+    (note,) = (note for note in result["provenance"]["notes"] if "nodes" in note)
+    assert "npu 65 nm, fast 65 nm, early 45 nm" in note
+    one_node = TWO_CLOCKS.replace("conv3: early", "conv3: npu")
+    notes = simulate(study_from_text(one_node, tmp_path)).provenance["notes"]
+    assert not [note for note in notes if "nodes" in note]
+
+
+def test_a_node_that_nobody_states_is_said_so(tmp_path: Path) -> None:
+    text = TWO_CLOCKS.replace("{kind: snapea, preset: isca18, mode: exact}", "{kind: promise, preset: hpvm}")
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    machines = simulate(study_from_text(text, tmp_path)).provenance["machines"]
+    assert machines["early"]["about"].endswith("(node not stated)")
