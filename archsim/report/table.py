@@ -187,6 +187,7 @@ def _comparison_table(result: Mapping[str, Any]) -> Table:
     """Return the second assignment beside the first, with baseline / study ratios."""
     here, there = result["totals"], result["compare_to"]["totals"]
     table = plain_table("compared to the second assignment", ("",), ("study", "compared to", "ratio"), widest=40)
+    table.columns[0].no_wrap = False  # on a narrow terminal names give way, not figures
     for key, value in result["compare_to"]["ratios"].items():
         ratio = "-" if value is None else f"{value:.3f}x"
         table.add_row(key, _compared(here, key), _compared(there, key), ratio)

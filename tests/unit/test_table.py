@@ -14,9 +14,9 @@ from archsim.run import simulate
 from archsim.sim import Timeline
 
 
-def printed(result: dict) -> str:
+def printed(result: dict, width: int = WIDTH) -> str:
     screen = io.StringIO()
-    Console(width=WIDTH, file=screen).print(run_report(result))
+    Console(width=width, file=screen).print(run_report(result))
     return screen.getvalue()
 
 
@@ -99,3 +99,14 @@ def test_a_node_that_nobody_states_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     machines = simulate(study_from_text(text, tmp_path)).provenance["machines"]
     assert machines["early"]["about"].endswith("(node not stated)")
+
+
+def test_on_a_narrow_terminal_ratios_stay_whole(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    text = TWO_CLOCKS + "compare_to: {assign: {default: npu}}\n"
+    result = simulate(study_from_text(text, tmp_path)).to_dict()
+    lines = printed(result, width=80).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("compared to the second"))
+    shown = "\n".join(lines[first : first + 14])
+    assert "…" not in shown
+    assert all(f"{ratio:.3f}x" in shown for ratio in result["compare_to"]["ratios"].values() if ratio)
