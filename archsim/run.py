@@ -132,10 +132,9 @@ def _nodes(session: Session, layers: Sequence[LayerResult]) -> list[str]:
     tables = {name: machine.prices for name, machine in session.seating.machines.items() if name in used}
     if len({table.technology_nm for table in tables.values()}) <= 1:
         return []
-    nodes = (
-        f"{name} {f'{one.technology_nm} nm' if one.technology_nm else 'not stated'}" for name, one in tables.items()
-    )
-    return [f"energies are priced at different nodes ({', '.join(nodes)}): scale_prices_to_nm makes them one"]
+    nodes = {name: f"{one.technology_nm} nm" if one.technology_nm else "not stated" for name, one in tables.items()}
+    told = ", ".join(f"{name} {node}" for name, node in nodes.items())
+    return [f"energies are priced at different nodes ({told}): scale_prices_to_nm makes them one"]
 
 
 def _without_images(session: Session, layers: Sequence[LayerResult]) -> list[str]:
