@@ -47,7 +47,7 @@ def find(name: str, beside: Path | None = None) -> Path:
     for folder in folders:
         if is_file(folder / path):
             return folder / path
-    known = {p.name for folder in folders for p in _listed(folder) if p.suffix == path.suffix}
+    known = {p.name for folder in folders for p in _listed(folder) if p.suffix == path.suffix and is_file(p)}
     hint = did_you_mean(name, known) if known else ""
     looked = ", ".join(_short(folder) for folder in folders)
     raise AssetError(f"file not found: {name}{hint}; looked in: {looked}")

@@ -43,12 +43,12 @@ def main() -> None:
 @app.command()
 def run(
     study: Annotated[str, typer.Argument(help="study file (.yaml), or the name of a shipped one")],
-    out: Annotated[Path | None, typer.Option(help="result folder [default: runs/<study name>]")] = None,
+    out: Annotated[Path | None, typer.Option(help="result folder", show_default="runs/<study name>")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="override a field: workload.batch=4")] = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="print every value in force and stop")] = False,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="threads [default: cores available]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="threads", show_default="cores available")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="also write trace.json of the first batch (Perfetto)")] = False,
     emit_trace: Annotated[
         Path | None, typer.Option(help="also write the DRAM requests of the first batch (.ldst: Ramulator 2)")
@@ -97,13 +97,13 @@ def run(
 @app.command()
 def tune(
     task: Annotated[str, typer.Argument(help="tune file (.yaml), or the name of a shipped one")],
-    out: Annotated[Path | None, typer.Option(help="result folder [default: runs/<name of the file>]")] = None,
+    out: Annotated[Path | None, typer.Option(help="result folder", show_default="runs/<name of the file>")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="override a field of the study, or tune.optimise.images=200")
     ] = None,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="threads [default: cores available]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="threads", show_default="cores available")] = None,
 ) -> None:
     """Search levels that save most within a loss of accuracy; write one study per bound.
 
@@ -164,18 +164,22 @@ def list_(as_json: JsonOption = False) -> None:
 
 @app.command()
 def cosim(
-    block: Annotated[str | None, typer.Argument(help="RTL block, as snapea_pe [default: show all blocks]")] = None,
+    block: Annotated[str | None, typer.Argument(help="RTL block, as snapea_pe", show_default="show all blocks")] = None,
     study: Annotated[str | None, typer.Option(help="cut tiles from the layers of this study, with its images")] = None,
-    layer: Annotated[list[str] | None, typer.Option(help="layer to cut from [default: all that can be shown]")] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="layer to cut from", show_default="all that can be shown")
+    ] = None,
     tiles: Annotated[int, typer.Option(min=1, help="tiles of every layer")] = 20,
     cases: Annotated[int, typer.Option(min=1, help="random cases, without a study")] = 200,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="field of the machine (lanes=8), or of the study")
     ] = None,
-    simulator: Annotated[str | None, typer.Option(help="icarus or verilator [default: the first one found]")] = None,
+    simulator: Annotated[
+        str | None, typer.Option(help="icarus or verilator", show_default="the first one found")
+    ] = None,
     waves: Annotated[bool, typer.Option("--waves", help="record waves of everything")] = False,
-    out: Annotated[Path | None, typer.Option(help="folder for waves [default: runs/cosim-<block>]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for waves", show_default="runs/cosim-<block>")] = None,
     inventory: Annotated[
         bool, typer.Option("--inventory", help="operators and registers of the RTL, nothing runs")
     ] = False,
@@ -280,14 +284,17 @@ def _print_resolved(data: dict[str, Any], as_json: bool) -> None:
 
 def _read_result(folder: Path) -> dict[str, Any]:
     """Read `result.json` of a result folder (or the file itself). Raises: AssetError."""
+    from archsim.report.table import compare_rows
+
     path = folder / "result.json" if folder.is_dir() else folder
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != 1:
             raise AssetError(f"{path}: result schema must be 1, got {data['schema']!r}")
+        compare_rows({str(folder): data})  # a file without the figures of a row is none of ours
     except OSError as error:
         raise AssetError(f"{path}: not a result of archsim run: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise AssetError(f"{path}: not a result of archsim run") from error
     return data
 

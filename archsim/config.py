@@ -76,8 +76,8 @@ class MachineSpec:
     def about(self, machine: Accelerator) -> str:
         """Return one line: kind, preset, format, clock and price table."""
         preset = f" {self.preset}" if self.preset else ""
-        scaled_from = machine.prices.scaled_from_nm
-        node = f"{machine.prices.technology_nm} nm" + (f", scaled from {scaled_from} nm" if scaled_from else "")
+        nm, scaled_from = machine.prices.technology_nm, machine.prices.scaled_from_nm
+        node = (f"{nm} nm" if nm else "node not stated") + (f", scaled from {scaled_from} nm" if scaled_from else "")
         return (
             f"{self.kind}{preset}, {self.format.name}, {self.config.clock_MHz:g} MHz, "
             f"prices {machine.prices.name} ({node})"
@@ -233,8 +233,9 @@ def _check_workload(spec: WorkloadSpec, source: YamlFile) -> None:
     for key, data in (("data", spec.data), ("calibration", spec.calibration)):
         if data is not None and (data.name is None) == (data.file is None):
             raise source.error(("workload", key), "needs exactly one of 'name' and 'file'")
-    timed, images = spec.images_timed, spec.images
-    path = ("workload", "timed_images")
+    if spec.data is not None and spec.zero_fractions:
+        raise source.error(("workload", "zero_fractions"), "with images in data, zeros are counted: leave one out")
+    timed, images, path = spec.images_timed, spec.images, ("workload", "timed_images")
     if timed <= 0 or timed > images:
         raise source.error(path, f"must be between 1 and the {images} images of the study, got {timed}")
     if timed % spec.batch:

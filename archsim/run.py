@@ -38,7 +38,9 @@ def simulate(
         with study.source.errors_at(("workload", "network")):
             bench.as_loaded  # noqa: B018 - loading here points errors at this field
         with study.source.errors_at(("workload", "data")):
-            bench.network, bench.data  # noqa: B018 - an image kernel takes the size of the images
+            bench.check_data()
+        with study.source.errors_at(("workload", "calibration")):
+            bench.check_calibration()
         check_layer_names(study, bench.network)
         check_machine_settings(study)
         main = Session(bench, study, study.assign, progress)
@@ -64,7 +66,7 @@ def _record(session: Session, setting: Setting, timeline: Timeline | None, reque
     for seat, activity in session.first_batch(setting):
         clock_MHz = seat.machine.config.clock_MHz
         if timeline is not None:
-            timeline.rebase(clock_MHz, start_us)
+            timeline.rebase(clock_MHz, start_us, seat.machine_name)
         if requests is not None:
             requests.origin_us = start_us
         timed = simulate_batch(
@@ -124,15 +126,42 @@ def _provenance(session: Session, layers: Sequence[LayerResult]) -> dict[str, An
     }
 
 
+def _nodes(session: Session, layers: Sequence[LayerResult]) -> list[str]:
+    """Return a warning if energies of the machines that took part are priced for different technologies."""
+    used = {layer.accelerator for layer in layers}
+    tables = {name: machine.prices for name, machine in session.seating.machines.items() if name in used}
+    if len({table.technology_nm for table in tables.values()}) <= 1:
+        return []
+    nodes = {name: f"{one.technology_nm} nm" if one.technology_nm else "not stated" for name, one in tables.items()}
+    told = ", ".join(f"{name} {node}" for name, node in nodes.items())
+    return [f"energies are priced at different nodes ({told}): scale_prices_to_nm makes them one"]
+
+
+def _without_images(session: Session, layers: Sequence[LayerResult]) -> list[str]:
+    """Return what the figures of each machine follow from where no images were given."""
+    machines = session.seating.machines
+    used = [name for name in machines if any(layer.accelerator == name for layer in layers)]
+    expecting = [name for name in used if machines[name].can_expect]
+    others = [name for name in used if name not in expecting]
+    notes = ["no images: accuracy is not evaluated"]
+    if expecting:
+        notes.append(f"{', '.join(expecting)}: counts follow from zero fractions (0 where none is stated)")
+    if others:
+        what = "weights and feature maps" if session.network.shape_only else "feature maps"
+        notes.append(f"{', '.join(others)}: counts follow from random {what}: savings are not those of a trained net")
+    return notes
+
+
 def _notes(session: Session, layers: Sequence[LayerResult]) -> list[str]:
     """Return what a reader must know to take the figures for what they are."""
     spec, notes = session.study.workload, []
     if spec.data is not None and spec.calibration is None:
         notes.append(f"calibrated on evaluation images (the first {CALIBRATION_IMAGES} of data)")
     if spec.data is None:
-        notes.append("no images: counts follow from zero fractions, accuracy is not evaluated")
+        notes += _without_images(session, layers)
     if VECTOR_UNIT in session.seating.where.values() and session.study.vector_unit.elements_per_cycle is None:
         notes.append("pooling and other vector layers take no time (vector unit 'free'), prices assumed")
+    notes += _nodes(session, layers)
     notes += [f"memory: {note}" for note in session.seating.memory.notes(session.study.setting)]
     for name, machine in session.seating.machines.items():
         mine = {layer.name: layer.metrics for layer in layers if layer.accelerator == name}

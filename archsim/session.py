@@ -116,8 +116,10 @@ class Session:
         """Send the first `images` images (default: all) through the machines; returns None if the study has none."""
         if self.bench.data is None or self.network.makes_pictures:
             return None
-        ranks = self._trail(setting, images or len(self.bench.data.images)).ranks
+        images = images or len(self.bench.data.images)
+        ranks = self._trail(setting, images).ranks
         assert ranks is not None
+        ranks = ranks[:images]  # the trail may be that of more images
         fp32 = self.bench.fp32_ranks[: len(ranks)]
         top1, top5, top1_fp32, top5_fp32 = (
             int((r < k).sum()) / len(ranks) for r, k in ((ranks, 1), (ranks, 5), (fp32, 1), (fp32, 5))
@@ -128,14 +130,15 @@ class Session:
         """Send the first `images` images through an image kernel; None if the network makes no pictures."""
         if self.bench.data is None or not self.network.makes_pictures:
             return None
-        psnr = self._trail(setting, images or len(self.bench.data.images)).psnr_dB
+        images = images or len(self.bench.data.images)
+        psnr = self._trail(setting, images).psnr_dB
         assert psnr is not None
-        return picture_quality(psnr.tolist())
+        return picture_quality(psnr[:images].tolist())
 
-    def macs_done(self, setting: Setting, images: int | None = None) -> dict[str, int]:
-        """Return the MACs of every layer on a machine, summed over the images `quality` sends through."""
+    def macs_done(self, setting: Setting) -> dict[str, int]:
+        """Return the MACs of every layer on a machine, summed over all images."""
         assert self.bench.data is not None
-        return dict(self._trail(setting, images or len(self.bench.data.images)).macs_done)
+        return dict(self._trail(setting, len(self.bench.data.images)).macs_done)
 
     def _trail(self, setting: Setting, images: int) -> Trail:
         """Return the trail of this setting over at least `images` images, walking the network if there is none yet."""

@@ -218,9 +218,15 @@ def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[KeyPat
         return path[:-1], f"unknown field {path[-1]!r}{did_you_mean(str(path[-1]), allowed)}"
     if problem["type"] == "missing":
         return path[:-1], f"needs the field {path[-1]!r}"
-    rule = str(problem["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
     got = repr(problem["input"])
-    return path, f"must be {rule}, got {got if len(got) <= MAX_SHOWN else got[:MAX_SHOWN] + '...'}"
+    return path, f"must {_rule(str(problem['msg']))}, got {got if len(got) <= MAX_SHOWN else got[:MAX_SHOWN] + '...'}"
+
+
+def _rule(message: str) -> str:
+    """Return what must hold, from what pydantic says ("String should match pattern ...") or a validator of ours."""
+    if message.startswith("Value error, "):
+        return "be " + message.removeprefix("Value error, ")
+    return message.partition(" should ")[2] or message
 
 
 def _fields(model: type[BaseModel] | None) -> list[str]:

@@ -50,7 +50,16 @@ CASES = (
     BadInput("truncated ONNX", ("cut.onnx",), "workload.network=cut.onnx"),
     BadInput("empty ONNX", ("empty.onnx",), "workload.network=empty.onnx"),
     BadInput("unsupported operator", ("odd.onnx", "'Erf'", "allowed"), "workload.network=odd.onnx"),
-    BadInput("image shape", ("(9, 9)", "(1, 8, 8)"), _data("big.npz")),
+    BadInput("image shape", ("workload.data", "(9, 9)", "(1, 8, 8)"), _data("big.npz")),
+    BadInput(
+        "calibration shape",
+        ("workload.calibration", "(9, 9)", "(1, 8, 8)"),
+        "workload.calibration={file: big.npz, images: 4}",
+    ),
+    BadInput("label beyond the classes", ("workload.data", "label 10", "10 classes"), _data("eleven.npz")),
+    BadInput("images that are no numbers", ("workload.data", "nan.npz", "finite"), _data("nan.npz")),
+    BadInput("zero fractions beside images", ("zero_fractions", "data"), "workload.zero_fractions={conv1: 0.5}"),
+    BadInput("a name with a slash", ("name: must match pattern", "'a/b'"), "name=a/b"),
     BadInput("labels missing", ("no_labels.npz", "labels"), _data("no_labels.npz")),
     BadInput("a layer the machine cannot map", ("tall", "13", "12"), "workload={network: tall.yaml}"),
     BadInput("unknown preset", ("preset", "'chip-jsc17'", "did you mean 'chip-jssc17'"), f"{NPU}.preset=chip-jsc17"),
@@ -69,6 +78,8 @@ def prepare(folder: Path) -> None:
     """Write the files the cases name."""
     np.savez(folder / "no_labels.npz", images=np.zeros((4, 8, 8), np.uint8))
     np.savez(folder / "big.npz", images=np.zeros((4, 9, 9), np.uint8), labels=np.zeros(4, np.int64))
+    np.savez(folder / "eleven.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.full(4, 10))
+    np.savez(folder / "nan.npz", images=np.full((4, 8, 8), np.nan, np.float32), labels=np.zeros(4, np.int64))
     (folder / "text.onnx").write_text("this is no network")
     (folder / "empty.onnx").write_bytes(b"")
     (folder / "cut.onnx").write_bytes(TRAINED.read_bytes()[:-500])

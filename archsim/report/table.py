@@ -68,21 +68,29 @@ def _layer_table(result: Mapping[str, Any]) -> Table:
             table.add_row(layer["name"], layer["accelerator"], *_figures(layer, layer["bound"], images))
     if on_vector_unit:
         names = f"{len(on_vector_unit)} other layers"
-        table.add_row(names, "vector_unit", *_figures(_summed(on_vector_unit), "", images), style="dim")
+        told = _figures(_summed(on_vector_unit, _clocks(totals)), "", images)
+        table.add_row(names, "vector_unit", *told, style="dim")
     table.add_section()
     convolutions = [layer for layer in result["layers"] if layer["type"] == "Conv"]
     if any(layer["type"] == "Linear" for layer in result["layers"]) and convolutions:
-        table.add_row("conv layers", "", *_figures(_summed(convolutions), "", images))
+        table.add_row("conv layers", "", *_figures(_summed(convolutions, _clocks(totals)), "", images))
     whole = {**totals, "energy_pJ": {"total": totals["energy_pJ"]}}
     table.add_row("total", "", *_figures(whole, "", images), style="bold")
     return table
 
 
-def _summed(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the figures of several layers added up."""
+def _clocks(totals: Mapping[str, Any]) -> dict[str, float]:
+    """Return the clock of every machine that took part, MHz."""
+    return {name: one["clock_MHz"] for name, one in totals["by_accelerator"].items()}
+
+
+def _summed(layers: Sequence[Mapping[str, Any]], clocks_MHz: Mapping[str, float]) -> dict[str, Any]:
+    """Return the figures of several layers added up; cycles of different clocks have no sum."""
     keys = ("macs_dense", "macs_done", "cycles", "latency_us")
-    energy_pJ = sum(sum(layer["energy_pJ"].values()) for layer in layers)
-    return {**{key: sum(layer[key] for layer in layers) for key in keys}, "energy_pJ": {"total": energy_pJ}}
+    summed: dict[str, Any] = {key: sum(layer[key] for layer in layers) for key in keys}
+    if len({clocks_MHz[layer["accelerator"]] for layer in layers if layer["cycles"]}) > 1:
+        summed["cycles"] = None
+    return {**summed, "energy_pJ": {"total": sum(sum(layer["energy_pJ"].values()) for layer in layers)}}
 
 
 def _figures(row: Mapping[str, Any], bound: str, images: int) -> tuple[str, ...]:
@@ -179,6 +187,7 @@ def _comparison_table(result: Mapping[str, Any]) -> Table:
     """Return the second assignment beside the first, with baseline / study ratios."""
     here, there = result["totals"], result["compare_to"]["totals"]
     table = plain_table("compared to the second assignment", ("",), ("study", "compared to", "ratio"), widest=40)
+    table.columns[0].no_wrap = False  # on a narrow terminal names give way, not figures
     for key, value in result["compare_to"]["ratios"].items():
         ratio = "-" if value is None else f"{value:.3f}x"
         table.add_row(key, _compared(here, key), _compared(there, key), ratio)

@@ -15,21 +15,23 @@ MAX_SLICES = 200_000
 class Timeline:
     """Slices of work; `start_cycle` counts from `origin_us` in cycles of `clock_MHz`.
 
+    `owner` is the study's name of the machine at work, so that two of a kind stay apart; none: the unit's own name.
     Slices after the first `max_slices` are dropped and counted in `dropped`.
     """
 
     clock_MHz: float
     origin_us: float = 0.0
     max_slices: int = MAX_SLICES
+    owner: str = ""
     dropped: int = 0
     _slices: list[tuple[str, str, str, float, float]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self._slices)
 
-    def rebase(self, clock_MHz: float, origin_us: float) -> None:
+    def rebase(self, clock_MHz: float, origin_us: float, owner: str = "") -> None:
         """Let the next slices count from `origin_us` in cycles of `clock_MHz`: the next layer, another machine."""
-        self.clock_MHz, self.origin_us = clock_MHz, origin_us
+        self.clock_MHz, self.origin_us, self.owner = clock_MHz, origin_us, owner
 
     def add(self, unit: str, track: str, name: str, start_cycle: int, duration_cycles: int) -> None:
         """Record that `track` of `unit` did `name` for `duration_cycles` from `start_cycle` on."""
@@ -37,7 +39,7 @@ class Timeline:
             self.dropped += 1
             return
         start_us = self.origin_us + cycles_to_us(start_cycle, self.clock_MHz)
-        self._slices.append((unit, track, name, start_us, cycles_to_us(duration_cycles, self.clock_MHz)))
+        self._slices.append((self.owner or unit, track, name, start_us, cycles_to_us(duration_cycles, self.clock_MHz)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the trace in Chrome's JSON object format: a process per unit, a thread per track, times in us."""

@@ -87,13 +87,14 @@ class Problem:
         self.bench = Workbench(self.study.workload, study.folder)
         if data.images % study.workload.batch:
             raise StudyError(f"images must be a multiple of batch {study.workload.batch}, got {data.images}")
-        assert self.bench.data is not None  # whether the images are there is known before hours of search
+        self.bench.check_data()
+        assert self.bench.data is not None
         check_layer_names(self.study, self.bench.network)
         self.session = Session(self.bench, self.study, study.assign, progress, KEPT_BYTES)
         self._memory_levels = memory_levels(study.setting, self.session.seating.memory)
         self.store, self.measured = store, 0
         self._images = _digest(self.bench.data.images, self.bench.data.labels)
-        self._config = _config_hash(self.study, _digest(self.bench.calibration_images))
+        self._config = _config_hash(self.session, _digest(self.bench.calibration_images))
 
     @property
     def images(self) -> int:
@@ -279,14 +280,15 @@ def _digest(*arrays: Array | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def _config_hash(study: Study, calibration: str) -> str:
-    """Hash what of a study decides a trial besides the images, the setting and the seed."""
-    told = study.to_dict()
+def _config_hash(session: Session, calibration: str) -> str:
+    """Hash what of a study decides a trial besides the images, the setting and the seed; of price files the prices."""
+    told, machines = session.study.to_dict(), session.seating.machines
+    prices = {name: asdict(machine.prices) for name, machine in machines.items()}
     for key in ("name", "compare_to", "knobs", "levels", "seed"):
         told.pop(key)
     for key in ("data", "calibration", "timed_images", "max_memory_MB"):
         told["workload"].pop(key)
-    return _hash({"archsim": __version__, "study": told, "calibration": calibration})
+    return _hash({"archsim": __version__, "study": told, "prices": prices, "calibration": calibration})
 
 
 def _hash(data: Any) -> str:

@@ -58,6 +58,20 @@ class Workbench:
         need_labels = not self.as_loaded.makes_pictures
         return self._load(self.spec.data, need_labels=need_labels) if self.spec.data else None
 
+    def check_data(self) -> None:
+        """Check that images and labels fit the network, before hours of work. Raises: WorkloadError naming both."""
+        network = self.network
+        if self.data is None:
+            return
+        input_tensor(network, self.data.images[:1])
+        if self.data.labels is not None and not network.makes_pictures:
+            _check_labels(self.data.labels, int(np.prod(network.shapes[network.output])))
+
+    def check_calibration(self) -> None:
+        """Check that the calibration images are there and fit the network. Raises: WorkloadError naming both shapes."""
+        if self.has_calibration:
+            input_tensor(self.network, self.calibration_images[:1])
+
     @cached_property
     def calibration_images(self) -> Array:
         """The images of `calibration`, else the first 32 of `data`."""
@@ -137,10 +151,15 @@ def label_ranks(logits: Array, labels: Array) -> Array:
     What is no number (flipped bits of a float may make one) scores below everything, as the right class last of all.
     """
     scores = logits.reshape(len(logits), -1)
-    if int(labels.max()) >= scores.shape[1]:
-        raise WorkloadError(f"label {int(labels.max())} in the data, but the network has {scores.shape[1]} classes")
+    _check_labels(labels, scores.shape[1])
     right = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
     lost = np.isnan(right[:, 0])
     tied_before = (scores == right) & (np.arange(scores.shape[1]) < labels[:, None])
     ranks: Array = ((scores > right) | tied_before).sum(axis=1)
     return np.where(lost, scores.shape[1] - 1, ranks)
+
+
+def _check_labels(labels: Array, classes: int) -> None:
+    """Refuse labels beyond the classes of the network."""
+    if int(labels.max()) >= classes:
+        raise WorkloadError(f"label {int(labels.max())} in the data, but the network has {classes} classes")

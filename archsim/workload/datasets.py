@@ -107,6 +107,8 @@ def _load_npz(path: Path, images: int | None, first: int, need_labels: bool) -> 
         window = _window(path.name, known["images"].shape[0], images, first)
         count = window.stop - window.start
         rows = {name: read_rows(archive, name, first, count) for name in ("images", "labels", "names") if name in known}
+    if rows["images"].dtype.kind == "f" and not np.isfinite(rows["images"]).all():
+        raise WorkloadError(f"{path.name}: images must be finite numbers; found nan or infinity")
     labels = rows["labels"].astype(np.int64) if "labels" in rows else None
     if labels is not None and labels.min() < 0:
         raise WorkloadError(f"{path.name}: labels must be class indices from 0; got {labels.min()}")

@@ -243,6 +243,17 @@ def test_operands_of_another_format_are_converted_on_the_vector_unit_too() -> No
     assert converted == {f"{name}.convert": 4 * count for name, count in words.items()}
 
 
+def test_quality_of_fewer_images_is_theirs_although_more_were_seen() -> None:
+    text = STUDY
+    study = study_from_text(text)
+    fresh, used = (Session(Workbench(study.workload, study.folder), study, study.assign) for _ in range(2))
+    assert used.quality({}) is not None
+    few = used.quality({}, 2)
+    assert few is not None
+    assert few.images == 2
+    assert few == fresh.quality({}, 2)
+
+
 # profile --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("layer", [LAYERS[0], LAYERS[2], LAYERS[3], LAYERS[5]], ids=lambda layer: layer.name)
 def test_profile_equals_one_run_per_candidate(layer: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from dataclasses import replace
 from functools import cache
@@ -12,15 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsim.assets import find
-from archsim.config import load_study
+from archsim.assets import find, shipped_root
+from archsim.config import load_study, study_from_text
 from archsim.errors import ArchsimError, OutputError
 from archsim.report.folder import write_folder
 from archsim.run import simulate
+from archsim.tuner.problem import Problem
 from archsim.tuner.spec import TuneRequest, load_tune
 from archsim.tuner.store import Store, TrialKey
 from archsim.tuner.tuning import TuneResult, tune
 from archsim.workload.datasets import load_data
+from archsim.workload.spec import DataSpec
 from tests.bad_inputs import called
 
 BOUNDS = (0, 1, 2, 3)
@@ -150,6 +153,26 @@ def test_trials_of_other_seeds_images_and_machines_are_apart(found: TuneResult, 
     for change in ("seed=1", "platform.accelerators.npu.th_compare=<=", "tune.optimise.first=1"):
         changed = request(change, "tune.max_loss_points=[0]", "tune.options={entries: 1}")
         assert tune(changed, folder).curve["evaluations"]["network_evaluations"] > 0
+
+
+def test_energies_of_a_price_file_that_was_edited_are_measured_again(tmp_path: Path) -> None:
+    table = (shipped_root() / "archsim" / "energy" / "tables" / "nnd-chip.yaml").read_text()
+    text = Path(find("quickstart.yaml")).read_text().replace("chip-jssc17}", "chip-jssc17, prices: mine.yaml}")
+    assert "mine.yaml" in text
+    images = DataSpec(name="digits", images=2)
+
+    def unit_energy_pJ(prices: str) -> float:
+        (tmp_path / "mine.yaml").write_text(prices)
+        with Store(tmp_path / "trials.sqlite") as store:
+            return Problem(study_from_text(text, tmp_path), images, images, 2, store).unit_energy({})
+
+    before = unit_energy_pJ(table)
+    assert unit_energy_pJ(table) == before
+    (mac,) = re.findall(r"^ +mac:.*?energy_pJ: ([0-9.]+)", table, re.MULTILINE)
+    assert (
+        unit_energy_pJ(re.sub(r"(^ +mac:.*?energy_pJ: )[0-9.]+", rf"\g<1>{10 * float(mac)}", table, flags=re.M))
+        > before
+    )
 
 
 def test_the_store_keeps_the_first_of_equal_trials(tmp_path: Path) -> None:
