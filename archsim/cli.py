@@ -221,7 +221,7 @@ def dram(
     as_json: JsonOption = False,
 ) -> None:
     """Play a trace of requests: cycles, row hits, latency of reads, power, energy."""
-    from archsim.config import load_memory
+    from archsim.platform import load_memory
     from archsim.report.dram_table import played_report
 
     memory = load_memory("dram", preset, set_ or ())

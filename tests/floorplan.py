@@ -14,7 +14,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("approx", "energy", "sim", "rtl"),
     ("memory",),
     ("accelerators",),
-    ("result", "config", "seating", "session", "run"),
+    ("result", "platform", "config", "seating", "session", "run"),
     ("tuner", "report", "cosim"),
     ("cli", "__init__", "__main__"),
 )
@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 ORDERED = (
     ("errors", "units", "counts", "assets", "yamlfile", "threads"),
-    ("result", "config", "seating", "session", "run"),
+    ("result", "platform", "config", "seating", "session", "run"),
     ("__init__", "cli", "__main__"),
 )
 """Rooms of one floor that may import those left of them."""

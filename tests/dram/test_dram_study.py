@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from archsim.approx import LayerSetting
-from archsim.config import load_memory, load_study, study_from_text
+from archsim.config import load_study, study_from_text
 from archsim.counts import Counts
 from archsim.errors import StudyError
 from archsim.memory.dram import Dram
 from archsim.memory.dram.profiles import PROFILES
+from archsim.platform import load_memory
 from archsim.result import RunResult
 from archsim.run import simulate
 from archsim.session import Session

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.approx import LayerSetting
-from archsim.config import load_memory, load_study
+from archsim.config import load_study
 from archsim.errors import StudyError
 from archsim.memory.base import RequestLog
 from archsim.memory.dram import Dram
@@ -26,6 +26,7 @@ from archsim.memory.dram.presets import PRESETS
 from archsim.memory.dram.profiles import PLACEHOLDER_NS, PROFILES, Level
 from archsim.memory.dram.timings import cycles_of, lengthened, notes, row_cycles
 from archsim.memory.dram.trace import Requests
+from archsim.platform import load_memory
 from archsim.result import LayerResult, RunResult
 from archsim.run import simulate
 from archsim.session import Session
