@@ -130,8 +130,8 @@ class ArrayCase:
 class Piece(NamedTuple):
     """Some blocks of slices of a layer, which run over its partitions.
 
-    plan: of these slices only; weights int (slices, filters, channels, rows, columns), whole slices; maps int8 (C, H, W)
-    with their padding; ranges: first and end position of every visit.
+    plan: of these slices only; weights int (slices, filters, channels, rows, columns), whole slices; maps int8
+    (C, H, W) with their padding; ranges: first and end position of every visit.
     """
 
     config: BsgConfig
@@ -153,7 +153,9 @@ def make_case(
     config, plan = piece.config, piece.plan
     inside = _inside(piece)
     if (worst := int(np.abs(inside).sum(axis=(1, 2, 3)).max()) << X_BITS - 1) >= 1 << SUM_BITS - 1:
-        raise MappingError(f"layer {piece.conv.name!r} has sums up to {worst}: the block bsg_mac_array has {SUM_BITS} bit")
+        raise MappingError(
+            f"layer {piece.conv.name!r} has sums up to {worst}: the block bsg_mac_array has {SUM_BITS} bit"
+        )
     law = lead is None and offered == taken == ALWAYS
     if lead is None:
         lead = config.generation_cycles - config.slice_weights if plan.code_words else 0
@@ -280,10 +282,10 @@ def _random_piece(config: BsgConfig, rng: np.random.Generator, *, generated: boo
     weights[rng.random(weights.shape) < 0.1] = 0
     maps = rng.integers(-128, 128, (C, H, W)).astype(np.int8)
     maps[rng.random(maps.shape) < 0.3] = 0
-    return Piece(one, conv, plan, weights, maps, _ranges(plan))
+    return Piece(one, conv, plan, weights, maps, position_ranges(plan))
 
 
-def _ranges(plan: BsgPlan) -> list[tuple[int, int]]:
+def position_ranges(plan: BsgPlan) -> list[tuple[int, int]]:
     """Return first and end position of every partition."""
     ends = np.cumsum([part(plan.positions, plan.partitions, index) for index in range(plan.partitions)]).tolist()
     return list(zip([0, *ends], ends))
@@ -315,7 +317,7 @@ def cases_from(
     whole, rng = cast("BsgPlan", plan), rng_for(seed, "bsg", layer.name, "array", 0)
     made = slice_weights(own.codes.base, own.words, config.slice_weights, config.generator)
     blocks = made.reshape(len(whole.filters), -1, *config.slice_shape)
-    maps, ranges = np.pad(integers(x), _padding(conv)), _ranges(whole)
+    maps, ranges = np.pad(integers(x), _padding(conv)), position_ranges(whole)
     for _ in range(tiles):
         image, visit = int(rng.integers(len(maps))), int(rng.integers(len(ranges)))
         first = int(rng.integers(max(0, len(blocks) - TILE_BLOCKS) + 1))
@@ -329,7 +331,8 @@ def integers(x: Array) -> Array:
     """Return activations as int8: the largest magnitude becomes 127, zero stays zero."""
     values = np.asarray(x, np.float32)
     largest = float(np.abs(values).max())
-    return np.rint(values * (127 / largest if largest else 0)).astype(np.int8)
+    codes: Array = np.rint(values * (127 / largest if largest else 0)).astype(np.int8)
+    return codes
 
 
 def _padding(conv: Conv) -> tuple[tuple[int, int], ...]:

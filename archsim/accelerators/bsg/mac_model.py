@@ -96,7 +96,7 @@ class BsgMacArray:
         self.at = [0, 0, 0, 0]
         self.read = self.first_row = self.read_block = self.round = self.x_tap = self.x_position = 0
         self.asked: _Step | None = None
-        self.out_valid = 0
+        self.out_valid = self.out_sums = 0
         self.sums: Array = np.zeros((self.m, self.n), np.int64)
         self.counters = dict.fromkeys(COUNTERS, 0)
 
@@ -110,7 +110,7 @@ class BsgMacArray:
         outputs = {
             "start_ready": int(start_ready), "w_ready": int(w_ready), "x_valid": int(steps), "x_slice": self.slice,
             "x_tap": self.x_tap, "x_position": self.x_position, "out_valid": self.out_valid,
-            "out_sums": packed(self.sums, self.sum_bits), **self.counters,
+            "out_sums": self.out_sums, **self.counters,
         }  # fmt: skip
         if inputs["rst"]:
             self._clear()
@@ -219,6 +219,7 @@ class BsgMacArray:
         words = unpacked(x, self.x_bits, self.n)
         words[step.columns :] = 0
         self.sums = self.sums + step.weights[:, None] * words
+        self.out_sums = packed(self.sums, self.sum_bits)
         if step.is_last and step.leaves:
             self.out_valid = 1
         elif step.is_last:

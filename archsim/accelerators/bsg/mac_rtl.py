@@ -1,4 +1,4 @@
-"""The MAC array with its slice buffers as a block for co-simulation, `rtl/bsg_mac_array`; all is made when asked for."""
+"""The MAC array with its slice buffers as a block, `rtl/bsg_mac_array`; model and cases are made when asked for."""
 
 from __future__ import annotations
 
