@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,17 @@ def test_slopes_are_those_of_the_synthesis() -> None:
         ffs = resources.GENERATOR_FFS + row["n_c"] * resources.GENERATOR_FFS_PER_BIT
         assert abs(luts / row["luts"] - 1) < 0.01 and abs(ffs / row["ffs"] - 1) < 0.01
         assert row["luts"] - plain[row["n_c"]] in ((1, 2) if row["feedback"] else (0,))
+
+
+def test_a_mac_takes_what_the_synthesis_says() -> None:
+    """Rows of rtl/bsg_mac_array share their operand register, so it takes one of 8 bits less for each MAC."""
+    arrays = json.loads(Path(resources.__file__).with_name("synthesis.json").read_text())["arrays"]
+    macs = [one["rows"] * one["columns"] for one in arrays]
+    assert macs == [16, 32, 64, 128]
+    for name, each in (("luts", resources.MAC_LUTS), ("ffs", resources.MAC_FFS - 7)):
+        slopes = [
+            (large[name] - small[name]) / (more - fewer)
+            for (small, fewer), (large, more) in pairwise(zip(arrays, macs))
+        ]
+        assert all(abs(slope / each - 1) < 0.07 for slope in slopes), (name, slopes)
+        assert abs((arrays[-1][name] - arrays[0][name]) / (macs[-1] - macs[0]) / each - 1) < 0.03

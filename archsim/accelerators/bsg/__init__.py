@@ -19,6 +19,7 @@ from archsim.accelerators.base import (
     Timing,
 )
 from archsim.accelerators.bsg.config import OWN_TABLE, PRESETS, WORD_BYTES, BsgConfig
+from archsim.accelerators.bsg.mac_rtl import BSG_MAC_ARRAY
 from archsim.accelerators.bsg.rtl import BSG_GEN
 from archsim.approx import LayerSetting
 from archsim.energy import PriceTable
@@ -46,7 +47,7 @@ class Bsg(Accelerator):
             "slice_buffer.write", "slice_buffer.read",
         }
     )  # fmt: skip
-    rtl = (BSG_GEN,)
+    rtl = (BSG_GEN, BSG_MAC_ARRAY)
     config: BsgConfig
 
     @cached_property

@@ -23,7 +23,9 @@ PRINTED_2048 = Resources(53_214, 19_131, 38)
 """Akhlaghi 2020, Table 5.6: Original, n_c = 256 and n_c = 2048, 128 MAC units."""
 PRINTED_MACS = 128
 MAC_LUTS, MAC_FFS = 204, 32
-"""Of one MAC of 8 x 8 bit with a 24-bit accumulator: our synthesis for xc7 (yosys), linear from 16 to 256 units."""
+"""Of one MAC of 8 x 8 bit with a 24-bit accumulator and an operand register: our synthesis for xc7 (yosys), linear from
+16 to 256 units. rtl/bsg_mac_array, whose rows share their operand register, takes 209 and 25 (synthesis.json).
+"""
 REST = Resources(14_300, 13_700, 35)
 """Everything but MACs and generator: what Table 4.7 leaves at 16 MACs with these slopes (LUT within 8 %, FF 3 %)."""
 GENERATOR_LUTS, GENERATOR_LUTS_PER_BIT = 26, 4.5
