@@ -57,6 +57,11 @@ def test_rtl(accept: Accept) -> None:
     accept(*run_tests("tests/cosim/test_rtl_bsg_gen.py"))
 
 
+@pytest.mark.line("B-mac-array", "RTL of MAC array and slice buffers: sums, cycles of the law, mutants", bound="equal")
+def test_mac_array(accept: Accept) -> None:
+    accept(*run_tests("tests/cosim/test_rtl_bsg_mac_array.py", "tests/cosim/test_rtl_bsg_resources.py"))
+
+
 @pytest.mark.line("B-T5", "parameter counts of Tables 5.1, 5.2, 5.3, 5.5, 5.7", bound="exact")
 def test_parameters(accept: Accept) -> None:
     accept(*run_tests("tests/bsg/test_bsg_parameters.py"))

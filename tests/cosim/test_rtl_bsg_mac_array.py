@@ -39,8 +39,10 @@ def config(**changes: Any) -> BsgConfig:
     return BsgConfig(**{**PRESETS["zynq7020"], **changes})
 
 
-def simulated(cases: list[ArrayCase], one: BsgConfig, folder: Path, source: Path | None = None) -> Verdict:
-    return run(build(BSG_MAC_ARRAY, parameters_of(one), choose_simulator(), source=source), cases, folder)
+def simulated(
+    cases: list[ArrayCase], one: BsgConfig, folder: Path, source: Path | None = None, layer: Conv | None = None
+) -> Verdict:
+    return run(build(BSG_MAC_ARRAY, parameters_of(one, layer), choose_simulator(), source=source), cases, folder)
 
 
 def piece_of(one: BsgConfig, layer: Conv, partitions: int = 1, *, generated: bool = True) -> Piece:
@@ -152,8 +154,8 @@ def test_partitions_follow_without_a_gap(tmp_path: Path) -> None:
 
 def test_weights_come_every_cycle_and_are_held_while_both_buffers_are_full(tmp_path: Path) -> None:
     """From a source that never waits: each is taken at once while a buffer is free, none while both are full."""
-    one = config(**SMALL)
-    piece = piece_of(one, conv("layer", N=1, C=6, M=6, H=6, W=6))
+    one, layer = config(**SMALL), conv("layer", N=1, C=6, M=6, H=6, W=6)
+    piece = piece_of(one, layer)
     law, early = make_case("generator", piece), make_case("early", piece, lead=0)
     taken = held = cycles = 0
     for given, seen in trace(early, one):
@@ -164,19 +166,21 @@ def test_weights_come_every_cycle_and_are_held_while_both_buffers_are_full(tmp_p
         cycles = seen["cnt_cycles"]
     assert held > 50 and taken == piece.plan.slices * one.slice_weights
     assert cycles < law.totals["cnt_cycles"]  # the law starts the generator when a buffer is free
-    assert simulated([law, early], one, tmp_path).difference is None
+    assert simulated([law, early], one, tmp_path, layer=layer).difference is None
 
 
-def test_counters_are_the_counts_of_the_machine() -> None:
-    """Where blocks of filters fill the rows or all are as small, and all generated weights lie in the layer."""
-    one, layer = config(), replace(STAGE_1, M=32, C=32)
+@pytest.mark.parametrize("sizes", [{"M": 32, "C": 32}, {"M": 21, "C": 19, "H": 9, "W": 7, "pad": (1, 1, 1, 1)}])
+def test_counters_are_the_counts_of_the_machine(sizes: dict[str, Any]) -> None:
+    """Also where slices stick out of the layer and positions do not fill the columns."""
+    one, layer = config(), replace(STAGE_1, **sizes)
     piece = piece_of(one, layer, 2)
     counts = dict(batch_activity(one, layer, piece.plan).counts)
-    totals = make_case("even", piece).totals
+    totals = make_case("any", piece).totals
     assert totals["cnt_mac"] == counts["mac_array.mac"] == layer.macs_dense
-    assert totals["cnt_weights"] == totals["cnt_weight_write"] == counts["slice_buffer.write"]
     assert totals["cnt_weights"] == counts["generator.weight"]
+    assert totals["cnt_weight_write"] == counts["slice_buffer.write"]
     assert totals["cnt_weight_read"] == counts["slice_buffer.read"]
+    assert (totals["cnt_weights"] > totals["cnt_weight_write"]) == ("H" in sizes)
 
 
 @pytest.mark.skipif(data_folder() is None, reason="no external data: set ARCHSIM_DATA")
