@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -44,16 +45,18 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
             for path in sorted((root / "workloads" / folder).glob("*.*"))
             if path.suffix in (".onnx", ".yaml", ".csv")
         ],
-        "studies": [
-            {"name": path.name, "taken by": _taker(path.read_text(encoding="utf-8"))}
-            for path in sorted((root / "configs").glob("*.yaml"))
-        ],
+        "studies": _studies(root / "configs"),
     }
 
 
-def _taker(text: str) -> str:
-    """Return the command that takes a study or tune file."""
-    return "archsim tune" if re.search(r"^tune:", text, re.MULTILINE) else "archsim run"
+def _studies(folder: Path) -> list[dict[str, Any]]:
+    """Return study and tune files with the command that takes each; a study whose levels a search finds names it."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
+    tasks = {name: text for name, text in texts.items() if re.search(r"^tune:", text, re.M)}
+    searched = {study: name for name, text in tasks.items() for study in re.findall(r"^  study: (\S+)", text, re.M)}
+    takers = {study: f"archsim tune, through {task}" for study, task in searched.items()}
+    takers |= dict.fromkeys(tasks, "archsim tune")
+    return [{"name": name, "taken by": takers.get(name, "archsim run")} for name in texts]
 
 
 def catalogue_tables(known: dict[str, list[dict[str, Any]]]) -> RenderableType:

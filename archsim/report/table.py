@@ -279,7 +279,7 @@ def wrapped(head: str, parts: Sequence[str]) -> list[str]:
 
 
 def compare_rows(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row per run, per image; ratios are first run / this run."""
+    """Return one row per run, per image; ratios are first run / this run, None for another network."""
     rows = []
     for name, result in results.items():
         totals, images = result["totals"], result["totals"]["images_timed"]
@@ -296,7 +296,8 @@ def compare_rows(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any
     for row in rows:
         for key in ("latency_us", "energy_pJ"):
             first, own = rows[0][f"{key}_per_image"], row[f"{key}_per_image"]
-            row[f"{key.split('_')[0]}_ratio"] = first / own if own else None
+            comparable = own and row["network"] == rows[0]["network"]
+            row[f"{key.split('_')[0]}_ratio"] = first / own if comparable else None
     return rows
 
 

@@ -17,6 +17,7 @@ import pytest
 from archsim.__main__ import main as entry_point
 from archsim.assets import find
 from archsim.cli import _progress
+from archsim.report.table import compare_rows
 from tests.bad_inputs import CASES, BadInput, archsim, called, complaint, in_this_process, prepare
 
 SMALL = ["--set", "workload.data.images=8", "--set", "workload.timed_images=2"]
@@ -60,6 +61,21 @@ def test_what_is_listed_is_found_from_anywhere(tmp_path: Path, monkeypatch: pyte
     names = [row["name"] for kind in ("networks", "studies") for row in known[kind]]
     assert {"digits_cnn.onnx", "alexnet.yaml", "quickstart.yaml"} <= set(names)
     assert all(find(name).is_file() for name in names)
+    takers = {row["name"]: row["taken by"] for row in known["studies"]}
+    assert takers["quickstart.yaml"] == "archsim run" and takers["snapea-digits.yaml"] == "archsim tune"
+    assert takers["snapea-digits-study.yaml"] == "archsim tune, through snapea-digits.yaml"
+
+
+def test_runs_of_other_networks_have_no_ratio() -> None:
+    one = {
+        "totals": {"images_timed": 2, "macs_dense": 8, "latency_us": 6.0, "energy_pJ": 4.0},
+        "provenance": {"workload": {"network": "digits_cnn"}},
+        "accuracy": None,
+    }
+    other = {**one, "provenance": {"workload": {"network": "alexnet"}}}
+    rows = compare_rows({"a": one, "b": other, "c": {**one, "totals": {**one["totals"], "latency_us": 3.0}}})
+    assert [row["latency_ratio"] for row in rows] == [1.0, None, 2.0]
+    assert [row["energy_ratio"] for row in rows] == [1.0, None, 1.0]
 
 
 @pytest.mark.parametrize("compiled", [False, True])
