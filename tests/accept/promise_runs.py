@@ -10,20 +10,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from archsim.accelerators.promise.swing import LEVELS
 from archsim.accelerators.trail import Trail
 from archsim.approx import LayerSetting, Setting
 from archsim.config import study_from_text
-from archsim.session import Session, Visit
+from archsim.session import Session, Visit, pasts_of
 from archsim.threads import limited_threads, map_blocks
 from archsim.workload.bench import Workbench, label_ranks
 from archsim.workload.graph import walk
 from archsim.workload.layers import Conv, Layer
 from archsim.workload.params import Tensor
 from tests.accept.harness import source_key
-from tests.accept.tuned import ROOT, SOURCES
+from tests.accept.tuned import ROOT, sources_of
 
 ANALOG, DIGITAL = "analog", "digital"
 MAX_LOSS_POINTS = 3.0
@@ -100,7 +101,8 @@ def session_of(
 
 def kept(what: str, make: Callable[[], Any]) -> Any:
     """Return a result kept for these sources, or make it."""
-    home = ROOT / ".cache" / "accept" / f"promise-{source_key(ROOT, SOURCES)}"
+    sources = sources_of(study_from_text(study_text("lenet")), Path(__file__))
+    home = ROOT / ".cache" / "accept" / f"promise-{source_key(ROOT, sources)}"
     path = home / f"{what}.json"
     if not path.exists():
         home.mkdir(parents=True, exist_ok=True)
@@ -137,7 +139,8 @@ class Platform:
         assert data is not None and data.labels is not None
         pixels, known = data.images[slice(*block)], self.tensors[block[0]]
         start = min((self.order[name] for name in levels), default=len(self.order))
-        visit = Visit({name: at(level) for name, level in levels.items()}, block[0], 0, lambda: None, None, Trail())
+        setting = {name: at(level) for name, level in levels.items()}
+        visit = Visit(setting, pasts_of(self.bench.network, setting), *block, 0, lambda: None, None, Trail())
 
         def compute(layer: Layer, inputs: tuple[Tensor, ...]) -> Tensor:
             if self.order[layer.name] < start and layer.output in known:

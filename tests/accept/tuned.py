@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from archsim.config import Study
 from archsim.report.folder import write_folder
 from archsim.tuner.spec import load_tune
 from archsim.tuner.tuning import tune
@@ -14,25 +15,24 @@ from tests.accept.report import source_key
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("approx", "energy", "kernels", "sim", "tuner", "workload")
-MODULES = ("config", "counts", "result", "seating", "session", "threads", "units", "yamlfile")
+MODULES = ("config", "counts", "platform", "result", "seating", "session", "threads", "units", "yamlfile")
 SHARED = (*(f"archsim/{name}" for name in ROOMS), *(f"archsim/{name}.py" for name in MODULES), "workloads/networks")
 
 
-def sources_of(name: str) -> tuple[str, ...]:
-    """Return what a shipped task can see of the project: shared rooms, its machines and memory, its own files."""
-    task = load_tune(f"{name}.yaml")
-    study = task.study
+def sources_of(study: Study, *files: Path) -> tuple[str, ...]:
+    """Return what runs of a study can see of the project: shared rooms, machines, memory, network, `files`."""
     kinds = {spec.kind for spec in study.machines.values()}
     packages = [f"archsim/accelerators/{kind}" for kind in kinds] + [f"archsim/memory/{study.memory.kind}"]
     beside = [path for room in ("accelerators", "memory") for path in (ROOT / "archsim" / room).glob("*.py")]
-    files = [ROOT / "configs" / f"{name}.yaml", ROOT / "configs" / task.spec.study, *beside]
-    files += (ROOT / "workloads").rglob(study.workload.network)
-    return (*SHARED, *sorted(packages), *sorted(str(path.relative_to(ROOT)) for path in files))
+    own = [*files, *beside, *(ROOT / "workloads").rglob(study.workload.network)]
+    return (*SHARED, *sorted(packages), *sorted(str(path.relative_to(ROOT)) for path in own))
 
 
 def tuned(name: str) -> Path:
     """Return the result folder of a shipped task; beside it stands how many seconds all its runs took."""
-    home = ROOT / ".cache" / "accept" / f"tune-{source_key(ROOT, sources_of(name))}"
+    task, configs = load_tune(f"{name}.yaml"), ROOT / "configs"
+    sources = sources_of(task.study, configs / f"{name}.yaml", configs / task.spec.study)
+    home = ROOT / ".cache" / "accept" / f"tune-{source_key(ROOT, sources)}"
     home.mkdir(parents=True, exist_ok=True)
     folder, clock, started = home / name, _clock(home / name), time.monotonic()
     before = float(clock.read_text()) if clock.exists() else 0.0
@@ -41,7 +41,7 @@ def tuned(name: str) -> Path:
         clock.write_text(str(before + time.monotonic() - started))
 
     if not folder.exists():
-        found = tune(load_tune(f"{name}.yaml"), folder, progress=note)
+        found = tune(task, folder, progress=note)
         note()
         write_folder(found.files, folder, [])
     return folder
