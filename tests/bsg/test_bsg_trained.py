@@ -187,3 +187,11 @@ def test_accuracy_over_n_c() -> None:
     averages = [mean(found[n_c, "rotate"].values()) for n_c in sizes]
     assert averages[0] < averages[1] < averages[2] < averages[3] < averages[-1]
     assert mean(found[512, "fp32"].values()) > averages[-1]
+
+
+def test_feedback_helps_a_residual_network_too() -> None:
+    """Slices of 2304 weights: at 64 bits the register comes back 36 times."""
+    found = {key: seeds[0] for key, seeds in sweep("bsg_resnet20").items()}
+    assert set(found) == {*product((64, 512), ("rotate", "feedback")), (512, "fp32")}
+    assert found[64, "feedback"] > found[64, "rotate"] + 5
+    assert found[64, "feedback"] < found[512, "rotate"] < found[512, "feedback"] < found[512, "fp32"]
